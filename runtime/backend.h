@@ -1,0 +1,55 @@
+/* runtime/backend.h - what a kind of device has to provide; included by runtime/ alone.
+ *
+ * device.c and arena.c check arguments, choose, plan and cut memory into buffers; a backend does the rest. A backend's own
+ * device and buffer begin with the structs below. */
+#ifndef RT_BACKEND_H
+#define RT_BACKEND_H
+
+#include "runtime/rt.h"
+
+struct rt_buffer {
+    struct rt_device *dev;
+    uint64_t size;
+};
+
+struct rt_backend {
+    void (*close)(struct rt_device *dev);
+    /* `label` names the buffer for debuggers: its purpose. The memory is cleared to zero. */
+    enum rt_status (*buffer_create)(struct rt_device *dev, uint64_t size, const char *label, struct rt_buffer **out,
+                                    struct rt_error *err);
+    void (*buffer_destroy)(struct rt_buffer *buffer); /* the device is idle */
+    enum rt_status (*upload)(struct rt_device *dev, struct rt_span to, uint64_t offset, const void *data, uint64_t size,
+                             struct rt_error *err);
+    enum rt_status (*download)(struct rt_device *dev, struct rt_span from, uint64_t offset, void *data, uint64_t size,
+                               struct rt_error *err);
+    enum rt_status (*copy)(struct rt_device *dev, struct rt_span to, uint64_t to_offset, struct rt_span from,
+                           uint64_t from_offset, uint64_t size, struct rt_error *err);
+    enum rt_status (*fill)(struct rt_device *dev, struct rt_span to, uint32_t word, struct rt_error *err);
+    bool (*kernel_supported)(const struct rt_device *dev, const struct rt_kernel *kernel);
+    enum rt_status (*kernels_prepare)(struct rt_device *dev, const struct rt_kernel *const *kernels, size_t count,
+                                      struct rt_error *err);
+    enum rt_status (*dispatch)(struct rt_device *dev, const struct rt_kernel *kernel, const struct rt_span *spans,
+                               const void *push, const uint32_t groups[3], double flops, struct rt_error *err);
+    enum rt_status (*segment)(struct rt_device *dev, const char *label, struct rt_error *err);
+    enum rt_status (*finish)(struct rt_device *dev, struct rt_error *err);
+    unsigned (*validation_messages)(const struct rt_device *dev, const char **last);
+    void (*statistics)(const struct rt_device *dev, struct rt_statistics *out);
+};
+
+struct rt_device {
+    const struct rt_backend *backend;
+    struct rt_device_info info;
+};
+
+/* host/host.c */
+enum rt_status rt_host_open(const struct rt_device_params *params, struct rt_device **out, struct rt_error *err);
+void rt_host_describe(struct rt_device_info *out);
+
+/* vulkan/device.c. The list is appended to `list` (at most `max`), one entry a physical device, unsorted, `index` being the physical
+ * device's number there; without a loader or a driver *count is 0 and `note` says why. */
+enum rt_status rt_vulkan_list(struct rt_device_info *list, size_t max, size_t *count, char *note, size_t note_size,
+                              struct rt_error *err);
+enum rt_status rt_vulkan_open(const struct rt_device_info *which, const struct rt_device_params *params,
+                              struct rt_device **out, struct rt_error *err);
+
+#endif
