@@ -1,0 +1,274 @@
+/* runtime/device.c - which devices there are, which one is meant, and the checked way to a backend. */
+#include "runtime/backend.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_DEVICES 32
+
+/* ---- listing ---- */
+
+static int rank(const struct rt_device_info *d)
+{
+    if (d->kind == RT_HOST)
+        return 10;
+    switch (d->class_) {
+    case RT_CLASS_DISCRETE: return 0;
+    case RT_CLASS_INTEGRATED: return 1;
+    case RT_CLASS_VIRTUAL: return 2;
+    case RT_CLASS_OTHER: return 3;
+    case RT_CLASS_CPU: return 20;
+    }
+    return 30;
+}
+
+/* Layered drivers (Vulkan over another interface) come after native ones for the same GPU. */
+static bool is_layered(const struct rt_device_info *d) { return strstr(d->driver, "Dozen") || strstr(d->name, "Direct3D12"); }
+
+static bool better(const struct rt_device_info *a, const struct rt_device_info *b)
+{
+    if (rank(a) != rank(b))
+        return rank(a) < rank(b);
+    if (is_layered(a) != is_layered(b))
+        return is_layered(b);
+    return a->limits.memory > b->limits.memory;
+}
+
+static bool same_gpu(const struct rt_device_info *a, const struct rt_device_info *b)
+{
+    static const uint8_t none[16];
+    return a->kind == RT_VULKAN && b->kind == RT_VULKAN && memcmp(a->uuid, none, 16) != 0 &&
+           memcmp(a->uuid, b->uuid, 16) == 0 && a->class_ != RT_CLASS_CPU;
+}
+
+/* Sorts by insertion (a handful of devices; order among equals stays) and drops the second driver of a GPU. */
+static size_t sort_and_merge(struct rt_device_info *list, size_t count)
+{
+    for (size_t i = 1; i < count; i++)
+        for (size_t j = i; j > 0 && better(&list[j], &list[j - 1]); j--) {
+            struct rt_device_info t = list[j];
+            list[j] = list[j - 1];
+            list[j - 1] = t;
+        }
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool twice = false;
+        for (size_t j = 0; j < kept; j++)
+            twice = twice || same_gpu(&list[i], &list[j]);
+        if (!twice)
+            list[kept++] = list[i];
+    }
+    return kept;
+}
+
+/* `native` receives what the backend calls each device, in the list's order. */
+static enum rt_status list_devices(struct rt_device_info **list, int *native, size_t *count, char *note, size_t note_size,
+                                   struct rt_error *err)
+{
+    *list = calloc(MAX_DEVICES + 1, sizeof **list);
+    *count = 0;
+    if (!*list)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the list of devices");
+    enum rt_status st = rt_vulkan_list(*list, MAX_DEVICES, count, note, note_size, err);
+    if (st) {
+        free(*list);
+        *list = NULL;
+        return st;
+    }
+    rt_host_describe(&(*list)[*count]);
+    *count = sort_and_merge(*list, *count + 1);
+    for (size_t i = 0; i < *count; i++) {
+        if (native)
+            native[i] = (*list)[i].index;
+        (*list)[i].index = (int)i;
+    }
+    return RT_OK;
+}
+
+enum rt_status rt_devices_list(struct rt_device_info **list, size_t *count, char *note, size_t note_size,
+                               struct rt_error *err)
+{
+    if (note && note_size)
+        note[0] = 0;
+    return list_devices(list, NULL, count, note, note_size, err);
+}
+
+/* ---- choosing ---- */
+
+static bool contains(const char *text, const char *part)
+{
+    size_t n = strlen(part);
+    for (; *text; text++) {
+        size_t i = 0;
+        while (i < n && text[i] && tolower((unsigned char)text[i]) == tolower((unsigned char)part[i]))
+            i++;
+        if (i == n)
+            return true;
+    }
+    return n == 0;
+}
+
+static enum rt_status no_match(const struct rt_device_info *list, size_t count, const char *name, const char *why,
+                               struct rt_error *err)
+{
+    char all[700] = "";
+    for (size_t i = 0; i < count; i++) {
+        size_t n = strlen(all);
+        snprintf(all + n, sizeof all - n, "%s%d: %s", i ? ", " : "", list[i].index, list[i].name);
+    }
+    return rt_fail(err, RT_USAGE, "--device %s: %s; there are: %s", name, why, all);
+}
+
+static enum rt_status choose(const struct rt_device_info *list, size_t count, const char *name, size_t *out,
+                             struct rt_error *err)
+{
+    *out = 0; /* the best GPU or the host: the host stands before CPU drivers of Vulkan, and is always there */
+    if (!name || !*name || strcmp(name, "auto") == 0)
+        return RT_OK;
+    char *end;
+    long index = strtol(name, &end, 10);
+    if (*end == 0) {
+        if (index < 0 || (size_t)index >= count)
+            return no_match(list, count, name, "no device has this index", err);
+        *out = (size_t)index;
+        return RT_OK;
+    }
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(name, "host") == 0 ? list[i].kind == RT_HOST : contains(list[i].name, name) || contains(list[i].driver, name)) {
+            if (!found++)
+                *out = i;
+        }
+    }
+    if (found == 1)
+        return RT_OK;
+    return no_match(list, count, name, found ? "more than one device has this in its name" : "no device has this in its name", err);
+}
+
+enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_device **out, struct rt_error *err)
+{
+    static const struct rt_device_params defaults;
+    if (!params)
+        params = &defaults;
+    *out = NULL;
+    /* The host is opened without asking any Vulkan driver, which may be slow or broken. */
+    if (params->name && strcmp(params->name, "host") == 0)
+        return rt_host_open(params, out, err);
+    struct rt_device_info *list;
+    int native[MAX_DEVICES + 1];
+    size_t count, chosen;
+    char note[256] = "";
+    enum rt_status st = list_devices(&list, native, &count, note, sizeof note, err);
+    if (st)
+        return st;
+    st = choose(list, count, params->name, &chosen, err);
+    if (st == RT_USAGE && note[0] && err) {
+        size_t n = strlen(err->text);
+        snprintf(err->text + n, sizeof err->text - n, " (%s)", note);
+    }
+    if (st == RT_OK && list[chosen].kind == RT_HOST) {
+        st = rt_host_open(params, out, err);
+    } else if (st == RT_OK) {
+        struct rt_device_info which = list[chosen];
+        which.index = native[chosen];
+        st = rt_vulkan_open(&which, params, out, err);
+    }
+    if (st == RT_OK) {
+        (*out)->info.index = list[chosen].index;
+        if (params->memory_limit && params->memory_limit < (*out)->info.limits.memory)
+            (*out)->info.limits.memory = params->memory_limit;
+    }
+    free(list);
+    return st;
+}
+
+void rt_device_close(struct rt_device **dev)
+{
+    if (dev && *dev) {
+        (*dev)->backend->close(*dev);
+        *dev = NULL;
+    }
+}
+
+const struct rt_device_info *rt_device_info(const struct rt_device *dev) { return &dev->info; }
+enum rt_kind rt_device_kind(const struct rt_device *dev) { return dev->info.kind; }
+
+/* ---- to the backend ---- */
+
+static bool inside(struct rt_span span, uint64_t offset, uint64_t size)
+{
+    return offset <= span.size && size <= span.size - offset;
+}
+
+enum rt_status rt_upload(struct rt_device *dev, struct rt_span to, uint64_t offset, const void *data, uint64_t size,
+                         struct rt_error *err)
+{
+    assert(inside(to, offset, size));
+    return size ? dev->backend->upload(dev, to, offset, data, size, err) : RT_OK;
+}
+
+enum rt_status rt_download(struct rt_device *dev, struct rt_span from, uint64_t offset, void *data, uint64_t size,
+                           struct rt_error *err)
+{
+    assert(inside(from, offset, size));
+    return size ? dev->backend->download(dev, from, offset, data, size, err) : RT_OK;
+}
+
+enum rt_status rt_copy(struct rt_device *dev, struct rt_span to, uint64_t to_offset, struct rt_span from,
+                       uint64_t from_offset, uint64_t size, struct rt_error *err)
+{
+    assert(inside(to, to_offset, size) && inside(from, from_offset, size) && (to_offset | from_offset | size) % 4 == 0);
+    return size ? dev->backend->copy(dev, to, to_offset, from, from_offset, size, err) : RT_OK;
+}
+
+enum rt_status rt_fill(struct rt_device *dev, struct rt_span to, uint32_t word, struct rt_error *err)
+{
+    assert(to.size % 4 == 0);
+    return to.size ? dev->backend->fill(dev, to, word, err) : RT_OK;
+}
+
+bool rt_kernel_supported(const struct rt_device *dev, const struct rt_kernel *kernel)
+{
+    return dev->backend->kernel_supported(dev, kernel);
+}
+
+enum rt_status rt_kernels_prepare(struct rt_device *dev, const struct rt_kernel *const *kernels, size_t count,
+                                  struct rt_error *err)
+{
+    return dev->backend->kernels_prepare(dev, kernels, count, err);
+}
+
+enum rt_status rt_dispatch(struct rt_device *dev, const struct rt_kernel *kernel, const struct rt_span *spans,
+                           const void *push, const uint32_t groups[3], double flops, struct rt_error *err)
+{
+    if (groups[0] == 0 || groups[1] == 0 || groups[2] == 0)
+        return RT_OK;
+    const struct rt_limits *l = &dev->info.limits;
+    for (int i = 0; i < 3; i++)
+        if (groups[i] > l->max_groups[i])
+            return rt_fail(err, RT_FAILED, "kernel %s: %u groups in dimension %d, %s allows %u", kernel->name, groups[i], i,
+                           dev->info.name, l->max_groups[i]);
+    for (uint32_t i = 0; i < kernel->n_bindings; i++)
+        if (!spans[i].buffer || spans[i].size > l->max_range)
+            return rt_fail(err, RT_FAILED, "kernel %s: binding %s has %llu bytes, %s binds 1 to %llu", kernel->name,
+                           kernel->bindings[i].name, (unsigned long long)spans[i].size, dev->info.name,
+                           (unsigned long long)l->max_range);
+    return dev->backend->dispatch(dev, kernel, spans, push, groups, flops, err);
+}
+
+enum rt_status rt_segment(struct rt_device *dev, const char *label, struct rt_error *err)
+{
+    return dev->backend->segment(dev, label, err);
+}
+
+enum rt_status rt_finish(struct rt_device *dev, struct rt_error *err) { return dev->backend->finish(dev, err); }
+
+unsigned rt_validation_messages(const struct rt_device *dev, const char **last)
+{
+    return dev->backend->validation_messages(dev, last);
+}
+
+void rt_get_statistics(const struct rt_device *dev, struct rt_statistics *out) { dev->backend->statistics(dev, out); }

@@ -1,0 +1,44 @@
+/* tools/main.c - the program: which command is meant. */
+#include "tools/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {"devices", cmd_devices, "what mosld can run on"},
+    {"inspect", cmd_inspect, "a model, an adapter, a checkpoint, a safetensors or GGUF file"},
+    {"tokenize", cmd_tokenize, "text to token ids and back"},
+};
+
+static void usage(FILE *to)
+{
+    fprintf(to, "mosld %s: fine-tunes, evaluates and runs language models with MoSLD adapters on any Vulkan device\n\n"
+                "usage: mosld COMMAND [options]        mosld COMMAND --help\n\n", MOSLD_VERSION);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("mosld %s\n", MOSLD_VERSION);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "mosld: there is no command '%s'; mosld --help lists them\n", argv[1]);
+    return 2;
+}
