@@ -19,6 +19,8 @@
 /* Weight types as shaders and push blocks number them. */
 enum op_wtype { OP_W_F32, OP_W_F16, OP_W_BF16, OP_W_Q8_0, OP_W_Q4_0, OP_W_Q4_1, OP_W_TYPES };
 
+const char *op_wtype_name(enum op_wtype type); /* "f32", "q4_1", ... */
+
 struct op_weight_chunk {
     struct rt_span span;
     uint32_t row0, rows;

@@ -1,0 +1,55 @@
+/* mosld/ops/host_math.h - what the ops' host variants share: versions of a function by processor, and number formats.
+ *
+ * MOSLD_CLONES before a function compiles it for AVX-512, for AVX2 and for any processor of the target; the loader picks. Helpers that
+ * it calls must be `static inline` here or in its file, so that they are compiled with it. The results are the same bits in every
+ * version, since contraction into fused multiply-adds is off and sums are vectorised only where the source says so. */
+#ifndef MOSLD_HOST_MATH_H
+#define MOSLD_HOST_MATH_H
+
+#include <stdint.h>
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+
+/* The loader's resolvers run before a sanitizer is ready, and only glibc on x86 has both. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !__has_feature(address_sanitizer) && \
+    !__has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
+#define MOSLD_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define MOSLD_CLONES
+#endif
+
+#define HOST_INLINE static inline __attribute__((always_inline))
+
+HOST_INLINE float host_float(uint32_t bits)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v = {bits};
+    return v.f;
+}
+
+HOST_INLINE uint32_t host_bits(float value)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = {value};
+    return v.u;
+}
+
+/* IEEE half to float, exact, subnormals, infinities and NaN included; without branches, so that loops of it vectorise. */
+HOST_INLINE float host_half(uint16_t half)
+{
+    const uint32_t magic = 113u << 23; /* 2^-14, the smallest normal half */
+    uint32_t magnitude = (uint32_t)(half & 0x7fff) << 13;
+    uint32_t normal = magnitude + (112u << 23);
+    uint32_t special = magnitude + (224u << 23);
+    uint32_t tiny = host_bits(host_float(magnitude + magic) - host_float(magic));
+    uint32_t bits = magnitude < (1u << 23) ? tiny : magnitude >= (31u << 23) ? special : normal;
+    return host_float(bits | (uint32_t)(half & 0x8000) << 16);
+}
+
+#endif
