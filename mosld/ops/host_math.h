@@ -52,4 +52,27 @@ HOST_INLINE float host_half(uint16_t half)
     return host_float(bits | (uint32_t)(half & 0x8000) << 16);
 }
 
+/* e^x within 2 ulp, without branches or calls, so that loops of it vectorise. e^x below 2^-125.5 is 0 (masked scores vanish, and no
+ * subnormal slows the loop down); above 88.72 it stays at that value's, finite; NaN stays NaN. */
+HOST_INLINE float mosld_expf(float x)
+{
+    const float magic = 12582912.0f; /* 1.5 x 2^23: adding it rounds to an integer, which then stands in the low bits */
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.72f ? 88.72f : x;
+    float t = x * 1.44269504088896341f + magic;
+    float n = t - magic;
+    float r = x - n * 0.693359375f; /* ln 2 in two parts, the first short enough for an exact product */
+    r = r - n * -2.12194440e-4f;
+    float p = 1.98756915e-4f; /* Cephes' minimax polynomial of (e^r - 1 - r) / r^2 */
+    p = p * r + 1.39819995e-3f;
+    p = p * r + 8.33345205e-3f;
+    p = p * r + 4.16657962e-2f;
+    p = p * r + 1.66666657e-1f;
+    p = p * r + 0.5f;
+    p = p * (r * r) + r;
+    p = p + 1.0f;
+    /* 2 p 2^(n - 1) and not p 2^n, since 2^128 is not a float. At n = -126 the exponent field is 0: the product is 0. */
+    return 2.0f * p * host_float((host_bits(t) + 126u - host_bits(magic)) << 23);
+}
+
 #endif
