@@ -53,9 +53,13 @@ void added_tokens_finish(struct added_tokens *a)
     *a = (struct added_tokens){0};
 }
 
-/* \w: letters, marks, decimal digits, connector punctuation. */
+/* \w of Unicode: alphabetic, marks, decimal digits, connector punctuation, joiners. The circled letters are symbols that
+ * count as alphabetic. */
 static bool is_word(uint32_t c)
 {
+    if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+        (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189))
+        return true;
     switch (utf8proc_category((utf8proc_int32_t)c)) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:

@@ -1,6 +1,7 @@
 /* mosld/text/normalize.c - see normalize.h. */
 #include "mosld/text/normalize.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -66,7 +67,7 @@ static enum rt_status normal_form(enum norm_kind kind, const struct text_buf *in
 static enum rt_status replace(const struct norm_step *step, struct text_matcher *matcher, const struct text_buf *in,
                               struct text_buf *out, struct rt_error *err)
 {
-    size_t done = 0, from = 0;
+    size_t done = 0, from = 0, last_end = SIZE_MAX;
     while (from <= in->len) {
         bool found;
         size_t start, end;
@@ -76,10 +77,13 @@ static enum rt_status replace(const struct norm_step *step, struct text_matcher 
             return st;
         if (!found)
             break;
-        if (!text_buf_append(out, in->data + done, start - done) || !text_buf_puts(out, step->content))
+        bool empty_behind = start == end && start == last_end; /* nothing, right behind a match, is no match */
+        if (!empty_behind &&
+            (!text_buf_append(out, in->data + done, start - done) || !text_buf_puts(out, step->content)))
             return rt_fail(err, RT_NO_MEMORY, "no memory for text");
-        done = end;
-        from = end;
+        if (!empty_behind)
+            done = end;
+        last_end = from = end;
         if (end == start) { /* an empty match: go on behind the next character */
             from++;
             while (from < in->len && ((unsigned char)in->data[from] & 0xC0) == 0x80)

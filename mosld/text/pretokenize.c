@@ -3,6 +3,7 @@
 
 #include "mosld/text/utf8.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,10 +44,9 @@ static enum rt_status no_memory(struct rt_error *err)
     return rt_fail(err, RT_NO_MEMORY, "no memory to cut text into words");
 }
 
+/* Empty spans are dropped when a word is cut (drop_empty): until then they keep their neighbours apart. */
 static bool push_span(struct text_words *out, size_t start, size_t len)
 {
-    if (len == 0)
-        return true;
     if (!text_grow((void **)&out->spans, &out->cap, out->count, sizeof *out->spans))
         return false;
     out->spans[out->count++] = (struct text_span){start, len};
@@ -100,11 +100,22 @@ static bool add_with_next(struct with_next *w, struct text_words *out, size_t st
     return ok;
 }
 
+/* Takes the empty spans from `first` on away. */
+static void drop_empty(struct text_words *out, size_t first)
+{
+    size_t kept = first;
+    for (size_t i = first; i < out->count; i++) {
+        if (out->spans[i].len > 0)
+            out->spans[kept++] = out->spans[i];
+    }
+    out->count = kept;
+}
+
 /* Cuts one word, bytes [base, base + len) of `text`, and appends what comes out. */
 static enum rt_status split_word(const struct pretok_step *step, struct text_matcher *matcher, const char *text,
                                  size_t base, size_t len, struct text_words *out, struct rt_error *err)
 {
-    size_t first = out->count, done = 0, from = 0;
+    size_t first = out->count, done = 0, from = 0, last_end = SIZE_MAX;
     bool before = false, any = false;
     struct with_next next = {0};
     while (done < len || from <= len) {
@@ -116,6 +127,11 @@ static enum rt_status split_word(const struct pretok_step *step, struct text_mat
             if (st != RT_OK)
                 return st;
         }
+        if (found && start == end && start == last_end) { /* nothing, right behind a match, is no match */
+            from = end < len ? end + utf8_length(text[base + end]) : len + 1;
+            continue;
+        }
+        last_end = end;
         /* The stretch before the match, then the match (perhaps empty: it still separates). */
         size_t cut[3] = {done, found ? start : len, found ? end : len};
         for (int i = 0; i < 2; i++) {
@@ -137,6 +153,7 @@ static enum rt_status split_word(const struct pretok_step *step, struct text_mat
     }
     if (next.waiting && !push_span(out, next.start, next.end - next.start))
         return no_memory(err);
+    drop_empty(out, first);
     return RT_OK;
 }
 

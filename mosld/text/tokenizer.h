@@ -31,10 +31,8 @@ struct mosld_tokenizer;
  * RT_BAD_FILE with file, field and what is wrong; RT_NO_MEMORY. *out is NULL then. */
 enum rt_status mosld_tokenizer_open_dir(const char *dir, struct mosld_tokenizer **out, struct rt_error *err);
 
-/* Opens the tokenizer in a GGUF file (tokenizer.ggml.*), which is not needed afterwards. `name` is the file's name, for
- * messages. */
-enum rt_status mosld_tokenizer_open_gguf(const struct gguf *file, const char *name, struct mosld_tokenizer **out,
-                                         struct rt_error *err);
+/* Opens the tokenizer in a GGUF file (tokenizer.ggml.*, see mosld/io/gguf.h), which is not needed afterwards. */
+enum rt_status mosld_tokenizer_open_gguf(const struct gguf *file, struct mosld_tokenizer **out, struct rt_error *err);
 
 /* Opens the tokenizer of a model: a directory, or a .gguf file, which is opened and closed again. */
 enum rt_status mosld_tokenizer_open(const char *path, struct mosld_tokenizer **out, struct rt_error *err);
