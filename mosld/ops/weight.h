@@ -32,6 +32,7 @@ struct op_weight {
     uint32_t n_chunks;
     struct op_weight_chunk *chunks; /* NULL for a weight made by op_weight_f32: then `one` is the chunk */
     struct op_weight_chunk one;
+    uint32_t offset; /* words into the chunk's span at which the matrix begins; F32 weights of one chunk alone, else 0 */
 };
 
 /* An f32 matrix that lies in `span` as it is (an adapter's). */

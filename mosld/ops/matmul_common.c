@@ -1,0 +1,88 @@
+/* mosld/ops/matmul_common.c - checks and the launch that the products with a frozen weight share. */
+#include "mosld/ops/matmul_common.h"
+
+_Static_assert(OP_ADD_NONE == MATMUL_ADD_NONE && OP_ADD_SELF == MATMUL_ADD_SELF && OP_ADD_BIAS == MATMUL_ADD_BIAS &&
+                   OP_ADD_RESIDUAL == MATMUL_ADD_RESIDUAL,
+               "shaders/matmul.h numbers what is added as enum op_add does");
+
+enum rt_status op_check_matrix(const char *op, const char *name, struct rt_span span, uint32_t rows, uint32_t stride, uint32_t col,
+                               uint32_t cols, struct rt_error *err)
+{
+    if (rows == 0 || cols == 0)
+        return RT_OK;
+    if ((uint64_t)col + cols > stride)
+        return rt_fail(err, RT_FAILED, "%s: %s has rows of %u words, which do not hold columns %u to %llu", op, name, stride, col,
+                       (unsigned long long)col + cols);
+    uint64_t words = (uint64_t)(rows - 1) * stride + col + cols;
+    if (words > UINT32_MAX || words * 4 > span.size)
+        return rt_fail(err, RT_FAILED, "%s: %s [%u, %u] needs %llu words and its memory has %llu", op, name, rows, stride,
+                       (unsigned long long)words, (unsigned long long)span.size / 4);
+    return RT_OK;
+}
+
+enum rt_status op_weight_check(const char *op, const struct op_weight *w, const struct op_weight_chunk *c,
+                               struct op_weight_layout *layout, struct rt_error *err)
+{
+    bool fits = op_weight_layout(w->type, c->rows, w->cols, layout) && (w->offset == 0 || w->type == OP_W_F32);
+    uint64_t words = layout->words + w->offset;
+    if (fits && words <= UINT32_MAX && words * 4 <= c->span.size)
+        return RT_OK;
+    return rt_fail(err, RT_FAILED, "%s: %u rows of %u %s values do not fit their %llu bytes", op, c->rows, w->cols,
+                   op_wtype_name(w->type), (unsigned long long)c->span.size);
+}
+
+static enum rt_status check(const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err)
+{
+    uint32_t x_cols = nn ? m->w->rows : m->w->cols, y_cols = nn ? m->w->cols : m->w->rows;
+    enum rt_status st = op_check_matrix(op->name, "x", m->x, m->rows, m->x_stride, m->x_col, x_cols, err);
+    if (!st)
+        st = op_check_matrix(op->name, "y", m->y, m->rows, m->y_stride, m->y_col, y_cols, err);
+    if (!st && m->add == OP_ADD_RESIDUAL)
+        st = op_check_matrix(op->name, "the residual", m->other, m->rows, m->y_stride, m->y_col, y_cols, err);
+    if (!st && m->add == OP_ADD_BIAS && nn)
+        st = rt_fail(err, RT_FAILED, "%s: a bias is added by the forward product alone", op->name);
+    if (!st && m->add == OP_ADD_BIAS)
+        st = op_check_matrix(op->name, "the bias", m->other, 1, y_cols, 0, y_cols, err);
+    return st;
+}
+
+enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err)
+{
+    enum rt_status st = check(op, m, nn, err);
+    for (uint32_t i = 0; i < m->w->n_chunks && m->rows && !st; i++) {
+        const struct op_weight_chunk *c = op_weight_chunk(m->w, i);
+        struct op_weight_layout layout;
+        st = op_weight_check(op->name, m->w, c, &layout, err);
+        /* A sum over the rows of W goes on from chunk to chunk. */
+        enum op_add add = nn && i > 0 ? OP_ADD_SELF : m->add;
+        struct matmul_push p = {
+            .rows = m->rows, .n = c->rows, .k = m->w->cols, .x_stride = m->x_stride, .x_col = m->x_col + (nn ? c->row0 : 0),
+            .y_stride = m->y_stride, .y_col = m->y_col + (nn ? 0 : c->row0), .wtype = m->w->type,
+            .w_offset = m->w->offset, .scales = (uint32_t)layout.scales, .add = add, .bias_col = c->row0, .scale = m->scale == 0 ? 1 : m->scale,
+        };
+        bool other = add == OP_ADD_BIAS || add == OP_ADD_RESIDUAL;
+        if (!st)
+            st = op_launch(dev, op, (struct rt_span[]){m->x, c->span, m->y, other ? m->other : m->x}, &p, err);
+    }
+    return st;
+}
+
+double matmul_ref_add(const struct matmul_push *p, const double *y, const double *other, uint64_t at, uint64_t c)
+{
+    switch (p->add) {
+    case MATMUL_ADD_SELF: return y[at];
+    case MATMUL_ADD_BIAS: return other[p->bias_col + c];
+    case MATMUL_ADD_RESIDUAL: return other[at];
+    default: return 0;
+    }
+}
+
+double matmul_flops(const void *push)
+{
+    const struct matmul_push *p = push;
+    return 2.0 * p->rows * p->n * p->k;
+}
+
+bool matmul_few_rows(const void *push) { return ((const struct matmul_push *)push)->rows <= MATMUL_FEW; }
+
+bool matmul_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }

@@ -1,0 +1,43 @@
+/* mosld/ops/matmul_common.h - what matmul_nt, matmul_nn and matmul_tn share; for these files alone. */
+#ifndef MOSLD_MATMUL_COMMON_H
+#define MOSLD_MATMUL_COMMON_H
+
+#include "mosld/ops/matmul.h"
+#include "mosld/ops/op.h"
+#include "mosld/ops/weight_layout.h"
+#include "shaders/matmul.h"
+#include "shaders/matmul_tn.h"
+
+extern const struct op op_matmul_nt_desc, op_matmul_nn_desc, op_matmul_tn_desc;
+
+/* The bindings of nt and nn, in this order. `other` is the bias or the residual; any span when neither is added. */
+enum { MATMUL_X, MATMUL_W, MATMUL_Y, MATMUL_OTHER };
+
+/* Fails with RT_FAILED, naming `op` and `name`, unless [rows, stride] with `cols` columns from `col` on lies in the span and within
+ * 32-bit word counts. */
+enum rt_status op_check_matrix(const char *op, const char *name, struct rt_span span, uint32_t rows, uint32_t stride, uint32_t col,
+                               uint32_t cols, struct rt_error *err);
+
+/* The layout of a chunk; RT_FAILED unless it lies in the chunk's span and within 32-bit word counts. */
+enum rt_status op_weight_check(const char *op, const struct op_weight *w, const struct op_weight_chunk *c,
+                               struct op_weight_layout *layout, struct rt_error *err);
+
+/* Fills the push block for chunk i of m->w and launches it; `nn` swaps which side of W x and y have. */
+enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err);
+
+/* What the sum at y[at] in column c is added to (references). */
+double matmul_ref_add(const struct matmul_push *p, const double *y, const double *other, uint64_t at, uint64_t c);
+
+double matmul_flops(const void *push);
+bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weights' bytes are the cost */
+#define MATMUL_FEW 8
+
+bool matmul_suits_cpu(const struct rt_device_info *info);
+
+/* The host variants. */
+void matmul_host_nt(struct rt_device *dev, void *const *bindings, const void *push);
+void matmul_host_nn(struct rt_device *dev, void *const *bindings, const void *push);
+void matmul_host_vec(struct rt_device *dev, void *const *bindings, const void *push); /* nt, few rows */
+void matmul_host_tn(struct rt_device *dev, void *const *bindings, const void *push);
+
+#endif

@@ -1,0 +1,69 @@
+/* mosld/ops/matmul_nn.c - y = x W, the backward product with a frozen weight: dx = dy W.
+ *
+ *     y[t, y_col + k] = add + scale * sum_o x[t, x_col + o] W[o, k]
+ *
+ * x: [rows, x_stride], W: [n, k] of any weight type, y: [rows, y_stride]; add: nothing, y itself or other[t, y_col + k]. */
+#include "mosld/ops/matmul_variants.h"
+
+static void nn_ref(void *const *b, const void *push)
+{
+    const struct matmul_push *p = push;
+    const double *x = b[MATMUL_X], *w = (const double *)b[MATMUL_W] + p->w_offset, *other = b[MATMUL_OTHER];
+    double *y = b[MATMUL_Y];
+    for (uint64_t t = 0; t < p->rows; t++)
+        for (uint64_t k = 0; k < p->k; k++) {
+            uint64_t at = t * p->y_stride + p->y_col + k;
+            double sum = 0;
+            for (uint64_t o = 0; o < p->n; o++)
+                sum += x[t * p->x_stride + p->x_col + o] * w[o * p->k + k];
+            y[at] = matmul_ref_add(p, y, other, at, k) + (double)p->scale * sum;
+        }
+}
+
+/* A workgroup makes a tile of 64 x 64 outputs. */
+static void tile_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->k, 64);
+    groups[1] = op_groups(p->rows, 64);
+}
+
+/* 16 invocations of 8 columns, 8 rows each. */
+static void rows_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->k, 128);
+    groups[1] = op_groups(p->rows, 8);
+}
+
+static bool any(const void *push)
+{
+    (void)push;
+    return true;
+}
+
+MATMUL_TESTS(all, any)
+MATMUL_KERNELS(rows, "matmul_nn_rows", rows_grid)
+MATMUL_KERNELS(tile, "matmul_nn_tile", tile_grid)
+
+static const struct op_variant variants[] = {
+    {.name = "host", .kind = RT_HOST, .host = matmul_host_nn},
+    MATMUL_VARIANTS(rows, "rows", all, matmul_suits_cpu),
+    MATMUL_VARIANTS(tile, "tile", all, NULL),
+};
+
+const struct op op_matmul_nn_desc = {
+    .name = "matmul_nn",
+    .n_bindings = 4,
+    .bindings = {{"x", RT_READ, OP_F32}, {"w", RT_READ, OP_WEIGHT}, {"y", RT_READ_WRITE, OP_F32}, {"other", RT_READ, OP_F32}},
+    .push_size = sizeof(struct matmul_push),
+    .ref = nn_ref,
+    .flops = matmul_flops,
+    .n_variants = OP_COUNT(variants),
+    .variants = variants,
+};
+
+enum rt_status op_matmul_nn(struct rt_device *dev, const struct op_matmul *m, struct rt_error *err)
+{
+    return op_matmul_launch(dev, &op_matmul_nn_desc, m, true, err);
+}

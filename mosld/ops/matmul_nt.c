@@ -1,0 +1,81 @@
+/* mosld/ops/matmul_nt.c - y = x W^T, the forward product with a frozen weight.
+ *
+ *     y[t, y_col + o] = add + scale * sum_k x[t, x_col + k] W[o, k]
+ *
+ * x: [rows, x_stride], W: [n, k] of any weight type, y: [rows, y_stride]; add: nothing, y itself, bias[bias_col + o] or
+ * other[t, y_col + o]. W is frozen, so there is no dW; dx is matmul_nn with dy. */
+#include "mosld/ops/matmul_variants.h"
+
+static void nt_ref(void *const *b, const void *push)
+{
+    const struct matmul_push *p = push;
+    const double *x = b[MATMUL_X], *w = (const double *)b[MATMUL_W] + p->w_offset, *other = b[MATMUL_OTHER];
+    double *y = b[MATMUL_Y];
+    for (uint64_t t = 0; t < p->rows; t++)
+        for (uint64_t o = 0; o < p->n; o++) {
+            uint64_t at = t * p->y_stride + p->y_col + o;
+            double sum = 0;
+            for (uint64_t k = 0; k < p->k; k++)
+                sum += x[t * p->x_stride + p->x_col + k] * w[o * p->k + k];
+            y[at] = matmul_ref_add(p, y, other, at, o) + (double)p->scale * sum;
+        }
+}
+
+/* A workgroup makes a tile of 64 x 64 outputs. */
+static void tile_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->n, 64);
+    groups[1] = op_groups(p->rows, 64);
+}
+
+/* 16 invocations of 4 columns, 8 rows each. */
+static void rows_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->n, 64);
+    groups[1] = op_groups(p->rows, 8);
+}
+
+/* A workgroup makes 4 columns of all (few) rows. */
+static void vec_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->n, 4);
+}
+
+static bool any(const void *push)
+{
+    (void)push;
+    return true;
+}
+
+MATMUL_TESTS(few, matmul_few_rows)
+MATMUL_TESTS(all, any)
+MATMUL_KERNELS(vec, "matmul_nt_vec", vec_grid)
+MATMUL_KERNELS(rows, "matmul_nt_rows", rows_grid)
+MATMUL_KERNELS(tile, "matmul_nt_tile", tile_grid)
+
+static const struct op_variant variants[] = {
+    {.name = "host_vec", .kind = RT_HOST, .applies = matmul_few_rows, .host = matmul_host_vec},
+    {.name = "host", .kind = RT_HOST, .host = matmul_host_nt},
+    MATMUL_VARIANTS(vec, "vec", few, NULL),
+    MATMUL_VARIANTS(rows, "rows", all, matmul_suits_cpu),
+    MATMUL_VARIANTS(tile, "tile", all, NULL),
+};
+
+const struct op op_matmul_nt_desc = {
+    .name = "matmul_nt",
+    .n_bindings = 4,
+    .bindings = {{"x", RT_READ, OP_F32}, {"w", RT_READ, OP_WEIGHT}, {"y", RT_READ_WRITE, OP_F32}, {"other", RT_READ, OP_F32}},
+    .push_size = sizeof(struct matmul_push),
+    .ref = nt_ref,
+    .flops = matmul_flops,
+    .n_variants = OP_COUNT(variants),
+    .variants = variants,
+};
+
+enum rt_status op_matmul_nt(struct rt_device *dev, const struct op_matmul *m, struct rt_error *err)
+{
+    return op_matmul_launch(dev, &op_matmul_nt_desc, m, false, err);
+}

@@ -1,0 +1,78 @@
+/* mosld/ops/matmul_tn.c - w = x^T y, the reduction over tokens that makes the adapter's gradients.
+ *
+ *     w[w_offset + a b_count + b] = (accumulate ? itself : 0) + scale * sum_t x[t, x_col + a] y[t, y_col + b]
+ *
+ * dB = s dy^T z and dA = du^T x: long sums, small results. Every output is summed over all tokens in one place, in order. */
+#include "mosld/ops/matmul_common.h"
+
+enum { TN_X, TN_Y, TN_W };
+
+static void tn_ref(void *const *bindings, const void *push)
+{
+    const struct matmul_tn_push *p = push;
+    const double *x = bindings[TN_X], *y = bindings[TN_Y];
+    double *w = (double *)bindings[TN_W] + p->w_offset;
+    for (uint64_t a = 0; a < p->a; a++)
+        for (uint64_t b = 0; b < p->b; b++) {
+            double sum = 0;
+            for (uint64_t t = 0; t < p->rows; t++)
+                sum += x[t * p->x_stride + p->x_col + a] * y[t * p->y_stride + p->y_col + b];
+            w[a * p->b + b] = (p->accumulate ? w[a * p->b + b] : 0) + (double)p->scale * sum;
+        }
+}
+
+static double tn_flops(const void *push)
+{
+    const struct matmul_tn_push *p = push;
+    return 2.0 * p->rows * p->a * p->b;
+}
+
+/* A workgroup makes 32 x 32 outputs. */
+static void tile_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_tn_push *p = push;
+    groups[0] = op_groups(p->b, 32);
+    groups[1] = op_groups(p->a, 32);
+}
+
+static const struct op_kernel tile = {
+    .kernel = {"matmul_tn", sizeof(struct matmul_tn_push), 3, {{"x", RT_READ}, {"y", RT_READ}, {"w", RT_READ_WRITE}}},
+    .map = {TN_X, TN_Y, TN_W},
+    .grid = tile_grid,
+};
+
+static const struct op_variant variants[] = {
+    {.name = "host", .kind = RT_HOST, .host = matmul_host_tn},
+    {.name = "tile", .kind = RT_VULKAN, .kernels = {&tile}},
+};
+
+const struct op op_matmul_tn_desc = {
+    .name = "matmul_tn",
+    .n_bindings = 3,
+    .bindings = {{"x", RT_READ, OP_F32}, {"y", RT_READ, OP_F32}, {"w", RT_READ_WRITE, OP_F32}},
+    .push_size = sizeof(struct matmul_tn_push),
+    .ref = tn_ref,
+    .flops = tn_flops,
+    .n_variants = OP_COUNT(variants),
+    .variants = variants,
+};
+
+enum rt_status op_matmul_tn(struct rt_device *dev, const struct op_matmul_tn *m, struct rt_error *err)
+{
+    const char *name = op_matmul_tn_desc.name;
+    enum rt_status st = op_check_matrix(name, "x", m->x, m->rows, m->x_stride, m->x_col, m->a, err);
+    if (!st)
+        st = op_check_matrix(name, "y", m->y, m->rows, m->y_stride, m->y_col, m->b, err);
+    if (st)
+        return st;
+    uint64_t words = m->w_offset + (uint64_t)m->a * m->b;
+    if (words > UINT32_MAX || words * 4 > m->w.size)
+        return rt_fail(err, RT_FAILED, "%s: [%u, %u] from word %u on exceeds the %llu words of its memory", name, m->a, m->b,
+                       m->w_offset, (unsigned long long)m->w.size / 4);
+    struct matmul_tn_push p = {
+        .rows = m->rows, .a = m->a, .b = m->b, .x_stride = m->x_stride, .x_col = m->x_col, .y_stride = m->y_stride,
+        .y_col = m->y_col, .w_offset = m->w_offset, .accumulate = m->accumulate, .scale = m->scale == 0 ? 1 : m->scale,
+    };
+    /* No tokens: the sum is 0, which still has to be written unless it is added. */
+    return op_launch(dev, &op_matmul_tn_desc, (struct rt_span[]){m->x, m->y, m->w}, &p, err);
+}

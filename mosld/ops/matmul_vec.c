@@ -1,0 +1,155 @@
+/* mosld/ops/matmul_vec.c - y = x W^T for a few tokens on the host, as in generation: the weights' bytes are the cost.
+ *
+ * Packed weights go through the registers once, 16 columns at a time, for up to 4 tokens; nothing is unpacked to memory.
+ * Scales multiply the 16 values, so sums are as exact as with unpacked weights. Each row of W is one thread's, in one order. */
+#include "mosld/ops/matmul_common.h"
+#include "mosld/ops/weight_lanes.h"
+
+#define MOST_TOKENS 4
+#define ROWS_ITEM 64
+
+HOST_INLINE float sum_lanes(const floats *v)
+{
+    float s[LANES];
+    memcpy(s, v, sizeof s);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++)
+            s[i] += s[i + width];
+    return s[0];
+}
+
+struct row_read {
+    const struct matmul_push *p;
+    const void *row;       /* its quants or values */
+    const op_half *scales; /* its first block's */
+    const float *x;        /* of the first token */
+    uint32_t tokens;
+};
+
+/* One row for 1 .. MOST_TOKENS tokens, and n rows of them; LOAD, SCALES and APPLY are of weight_lanes.h. */
+#define DOT_ROW(name, LOAD, SCALES, APPLY)                                                                             \
+    HOST_INLINE void name##_for(const struct row_read *r, const uint32_t tokens, float *dot)                           \
+    {                                                                                                                  \
+        floats sum[MOST_TOKENS][2] = {{{0}}};                                                                          \
+        uint32_t whole = r->p->k / 32 * 32;                                                                            \
+        for (uint32_t k = 0; k < whole; k += 32) {                                                                     \
+            SCALES(r->scales, k);                                                                                      \
+            floats w0, w1;                                                                                             \
+            LOAD(r->row, k, &w0);                                                                                      \
+            LOAD(r->row, k + LANES, &w1);                                                                              \
+            w0 = APPLY(w0);                                                                                            \
+            w1 = APPLY(w1);                                                                                            \
+            for (uint32_t t = 0; t < tokens; t++) {                                                                    \
+                const float *x = r->x + (size_t)t * r->p->x_stride + k;                                                \
+                sum[t][0] += w0 * *(const floats_any *)x;                                                              \
+                sum[t][1] += w1 * *(const floats_any *)(x + LANES);                                                    \
+            }                                                                                                          \
+        }                                                                                                              \
+        for (uint32_t t = 0; t < tokens; t++) {                                                                        \
+            floats both = sum[t][0] + sum[t][1];                                                                       \
+            dot[t] = sum_lanes(&both);                                                                                 \
+        }                                                                                                              \
+    }                                                                                                                  \
+    MOSLD_CLONES static void name(const struct row_read *r, uint32_t n, size_t row_bytes, uint32_t row_scales, float *out) \
+    {                                                                                                                  \
+        struct row_read one = *r;                                                                                      \
+        for (uint32_t i = 0; i < n; i++, out += MOST_TOKENS) {                                                         \
+            switch (r->tokens) {                                                                                       \
+            case 1: name##_for(&one, 1, out); break;                                                                   \
+            case 2: name##_for(&one, 2, out); break;                                                                   \
+            case 3: name##_for(&one, 3, out); break;                                                                   \
+            default: name##_for(&one, 4, out); break;                                                                  \
+            }                                                                                                          \
+            one.row = (const char *)one.row + row_bytes;                                                               \
+            one.scales += row_scales;                                                                                  \
+        }                                                                                                              \
+    }
+
+DOT_ROW(dot_f32, lanes_f32, LANES_NONE, LANES_AS_IS)
+DOT_ROW(dot_f16, lanes_f16, LANES_NONE, LANES_AS_IS)
+DOT_ROW(dot_bf16, lanes_bf16, LANES_NONE, LANES_AS_IS)
+DOT_ROW(dot_q8_0, lanes_bytes, LANES_D, LANES_TIMES_D)
+DOT_ROW(dot_q4_0, lanes_nibbles, LANES_D, LANES_LESS_8)
+DOT_ROW(dot_q4_1, lanes_nibbles, LANES_DM, LANES_PLUS_M)
+
+/* The columns behind the last whole 32, of the types that may have such. */
+static void add_tail(const struct matmul_push *p, const void *packed, uint32_t row, const float *x, uint32_t tokens, float *dot)
+{
+    uint32_t k0 = p->k / 32 * 32;
+    float w[32];
+    op_weight_unpack_part(p->wtype, p->n, p->k, (const uint32_t *)packed + p->w_offset, row, 1, k0, p->k - k0, w, 32);
+    for (uint32_t t = 0; t < tokens; t++)
+        for (uint32_t k = k0; k < p->k; k++)
+            dot[t] += w[k - k0] * x[(size_t)t * p->x_stride + k];
+}
+
+/* dots[i][t] of rows row0 .. row0 + n for up to MOST_TOKENS tokens from x on. */
+static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n, const float *x, uint32_t tokens,
+                     float (*dots)[MOST_TOKENS])
+{
+    static void (*const dot[OP_W_TYPES])(const struct row_read *, uint32_t, size_t, uint32_t, float *) = {
+        dot_f32, dot_f16, dot_bf16, dot_q8_0, dot_q4_0, dot_q4_1,
+    };
+    struct op_weight_layout layout;
+    if (!op_weight_layout(p->wtype, p->n, p->k, &layout))
+        return;
+    uint32_t row_scales = p->k / 32 * (p->wtype == OP_W_Q4_1 ? 2 : 1);
+    const uint32_t *w = (const uint32_t *)packed + p->w_offset;
+    struct row_read r = {
+        .p = p, .row = w + row0 * layout.row_words, .scales = (const op_half *)(w + layout.scales), .x = x, .tokens = tokens,
+    };
+    if (p->wtype >= OP_W_Q8_0)
+        r.scales += (size_t)row0 * row_scales;
+    else
+        row_scales = 0;
+    dot[p->wtype](&r, n, layout.row_words * 4, row_scales, dots[0]);
+    for (uint32_t i = 0; i < n && p->k % 32; i++)
+        add_tail(p, packed, row0 + i, x, tokens, dots[i]);
+}
+
+struct few {
+    const struct matmul_push *p;
+    const float *x;
+    const void *w;
+    float *y;
+    const float *other;
+};
+
+static void store(const struct few *f, uint32_t t, uint32_t o, float sum)
+{
+    const struct matmul_push *p = f->p;
+    size_t at = (size_t)t * p->y_stride + p->y_col + o;
+    float v = p->scale * sum;
+    switch (p->add) {
+    case MATMUL_ADD_SELF: v += f->y[at]; break;
+    case MATMUL_ADD_BIAS: v += f->other[p->bias_col + o]; break;
+    case MATMUL_ADD_RESIDUAL: v += f->other[at]; break;
+    default: break;
+    }
+    f->y[at] = v;
+}
+
+static void vec_item(void *arg, int item, int worker)
+{
+    (void)worker;
+    const struct few *f = arg;
+    const struct matmul_push *p = f->p;
+    uint32_t row0 = (uint32_t)item * ROWS_ITEM, n = p->n - row0 < ROWS_ITEM ? p->n - row0 : ROWS_ITEM;
+    for (uint32_t t0 = 0; t0 < p->rows; t0 += MOST_TOKENS) {
+        uint32_t tokens = p->rows - t0 < MOST_TOKENS ? p->rows - t0 : MOST_TOKENS;
+        float dots[ROWS_ITEM][MOST_TOKENS];
+        dot_rows(p, f->w, row0, n, f->x + (size_t)t0 * p->x_stride + p->x_col, tokens, dots);
+        for (uint32_t i = 0; i < n; i++)
+            for (uint32_t t = 0; t < tokens; t++)
+                store(f, t0 + t, row0 + i, dots[i][t]);
+    }
+}
+
+void matmul_host_vec(struct rt_device *dev, void *const *b, const void *push)
+{
+    const struct matmul_push *p = push;
+    if (p->rows == 0)
+        return;
+    struct few f = {p, b[MATMUL_X], b[MATMUL_W], b[MATMUL_Y], b[MATMUL_OTHER]};
+    rt_parallel(dev, (int)((p->n + ROWS_ITEM - 1) / ROWS_ITEM), vec_item, &f);
+}

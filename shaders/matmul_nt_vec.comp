@@ -1,0 +1,52 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+/* y = x W^T for up to 8 tokens: a workgroup makes 4 columns of all of them. Its invocations take 4 neighbouring sums each in turn, so
+ * that W streams through once, and their partial sums are added as a tree. */
+#include "common/matmul.glsl"
+
+layout(local_size_x = 64) in;
+
+const uint LANES = 64, TOKENS = 8, COLUMNS = 4;
+
+shared vec4 partial[TOKENS][LANES]; /* [token][invocation]: the 4 columns */
+
+vec4 x_4_or_0(uint at, uint k)
+{
+    return vec4(x[at + k], k + 1 < p.k ? x[at + k + 1] : 0.0, k + 2 < p.k ? x[at + k + 2] : 0.0, k + 3 < p.k ? x[at + k + 3] : 0.0);
+}
+
+void make_columns(uint c0)
+{
+    uint lane = gl_LocalInvocationID.x;
+    vec4 sum[TOKENS];
+    for (uint t = 0; t < TOKENS; t++)
+        sum[t] = vec4(0.0);
+    for (uint k = lane * 4; k < p.k; k += LANES * 4) {
+        vec4 a = weight_4_or_0(c0, k), b = weight_4_or_0(c0 + 1, k), c = weight_4_or_0(c0 + 2, k), d = weight_4_or_0(c0 + 3, k);
+        for (uint t = 0; t < TOKENS; t++)
+            if (t < p.rows) {
+                vec4 v = x_4_or_0(t * p.x_stride + p.x_col, k);
+                sum[t] += vec4(dot(v, a), dot(v, b), dot(v, c), dot(v, d));
+            }
+    }
+    for (uint t = 0; t < TOKENS; t++)
+        if (t < p.rows)
+            partial[t][lane] = sum[t];
+    barrier();
+    for (uint width = LANES / 2; width > 0; width /= 2) {
+        for (uint t = 0; t < TOKENS; t++)
+            if (t < p.rows && lane < width)
+                partial[t][lane] += partial[t][lane + width];
+        barrier();
+    }
+    uint t = lane / COLUMNS, c = lane % COLUMNS;
+    if (t < p.rows && t < TOKENS && c0 + c < p.n)
+        store(t, c0 + c, partial[t][0][c]);
+    barrier(); /* before the next columns overwrite it */
+}
+
+void main()
+{
+    for (uint c0 = gl_WorkGroupID.x * COLUMNS; c0 < p.n; c0 += gl_NumWorkGroups.x * COLUMNS)
+        make_columns(c0);
+}

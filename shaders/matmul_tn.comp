@@ -1,0 +1,62 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+/* w = x^T y: a workgroup makes 32 x 32 outputs and sums all tokens, 16 at a time through shared memory; an invocation makes 4 x 4. */
+#include "matmul_tn.h"
+
+layout(local_size_x = 64) in;
+
+layout(std430, set = 0, binding = 0) readonly buffer XBuffer { float x[]; };
+layout(std430, set = 0, binding = 1) readonly buffer YBuffer { float y[]; };
+layout(std430, set = 0, binding = 2) buffer WBuffer { float w[]; };
+
+const uint TILE = 32, DEPTH = 16;
+
+shared vec4 xs[DEPTH][TILE / 4];
+shared vec4 ys[DEPTH][TILE / 4];
+
+/* Neighbouring invocations read neighbouring columns. */
+void load(uint t0, uint a0, uint b0)
+{
+    uint c = gl_LocalInvocationID.x % TILE;
+    for (uint s = gl_LocalInvocationID.x / TILE; s < DEPTH; s += 2) {
+        uint t = t0 + s;
+        xs[s][c / 4][c % 4] = t < p.rows && a0 + c < p.a ? x[t * p.x_stride + p.x_col + a0 + c] : 0.0;
+        ys[s][c / 4][c % 4] = t < p.rows && b0 + c < p.b ? y[t * p.y_stride + p.y_col + b0 + c] : 0.0;
+    }
+}
+
+void store(uint a, uint b, float sum)
+{
+    uint at = p.w_offset + a * p.b + b;
+    float v = p.scale * sum;
+    w[at] = p.accumulate != 0 ? w[at] + v : v;
+}
+
+void make_tile(uint a0, uint b0)
+{
+    uint bx = gl_LocalInvocationID.x % 8, ax = gl_LocalInvocationID.x / 8;
+    vec4 sum[4] = vec4[4](vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
+    for (uint t0 = 0; t0 < p.rows; t0 += DEPTH) {
+        load(t0, a0, b0);
+        barrier();
+        for (uint s = 0; s < DEPTH; s++) {
+            vec4 a = xs[s][ax], b = ys[s][bx];
+            for (uint i = 0; i < 4; i++)
+                sum[i] += a[i] * b;
+        }
+        barrier();
+    }
+    for (uint i = 0; i < 4; i++)
+        for (uint j = 0; j < 4; j++) {
+            uint a = a0 + ax * 4 + i, b = b0 + bx * 4 + j;
+            if (a < p.a && b < p.b)
+                store(a, b, sum[i][j]);
+        }
+}
+
+void main()
+{
+    for (uint a0 = gl_WorkGroupID.y * TILE; a0 < p.a; a0 += gl_NumWorkGroups.y * TILE)
+        for (uint b0 = gl_WorkGroupID.x * TILE; b0 < p.b; b0 += gl_NumWorkGroups.x * TILE)
+            make_tile(a0, b0);
+}
