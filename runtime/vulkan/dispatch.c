@@ -1,0 +1,155 @@
+/* runtime/vulkan/dispatch.c - one kernel into the command buffer: barrier, descriptors, push constants, dispatch. */
+#include "runtime/vulkan/vk.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* ---- barriers ---- */
+
+static VkPipelineStageFlags stages_of(unsigned stages)
+{
+    return (stages & HAZARD_COMPUTE ? VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT : 0) |
+           (stages & HAZARD_TRANSFER ? VK_PIPELINE_STAGE_TRANSFER_BIT : 0);
+}
+
+void vk_barrier_for(struct vk_device *dev, VkCommandBuffer cmd, enum hazard_stage stage, const struct hazard_access *accesses,
+                    unsigned n)
+{
+    struct hazard_barrier b;
+    if (!hazard_command(&dev->hazard, stage, accesses, n, &b))
+        return;
+    /* Everything after waits, not the next command alone: so the tracker may forget all that came before. */
+    VkMemoryBarrier barrier = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = (b.src_write_stages & HAZARD_COMPUTE ? VK_ACCESS_SHADER_WRITE_BIT : 0) |
+                         (b.src_write_stages & HAZARD_TRANSFER ? VK_ACCESS_TRANSFER_WRITE_BIT : 0),
+        .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT |
+                         VK_ACCESS_TRANSFER_WRITE_BIT,
+    };
+    dev->fn.vkCmdPipelineBarrier(cmd, stages_of(b.src_stages), VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                 0, 1, &barrier, 0, NULL, 0, NULL);
+    dev->statistics.barriers++;
+}
+
+/* ---- descriptors ---- */
+
+#define SETS_PER_POOL 256u
+
+/* A set from the submission's pools, where they are reset as one when it is recorded anew. */
+static enum rt_status take_set(struct vk_device *dev, uint32_t n_bindings, VkDescriptorSet *out, struct rt_error *err)
+{
+    struct vk_submission *s = &dev->ring[dev->current];
+    unsigned pool = s->sets_used / SETS_PER_POOL;
+    if (pool == s->n_sets) {
+        VkDescriptorPool *grown = realloc(s->sets, (pool + 1) * sizeof *grown);
+        if (!grown)
+            return rt_fail(err, RT_NO_MEMORY, "no memory for descriptor pools");
+        s->sets = grown;
+        VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, SETS_PER_POOL * RT_MAX_BINDINGS};
+        VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO, .maxSets = SETS_PER_POOL,
+                                           .poolSizeCount = 1, .pPoolSizes = &size};
+        VK_TRY(dev, dev->fn.vkCreateDescriptorPool(dev->handle, &info, NULL, &s->sets[pool]), err);
+        s->n_sets++;
+    }
+    VkDescriptorSetAllocateInfo info = {VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO, NULL, s->sets[pool], 1,
+                                        &dev->set_layouts[n_bindings]};
+    VK_TRY(dev, dev->fn.vkAllocateDescriptorSets(dev->handle, &info, out), err);
+    s->sets_used++;
+    return RT_OK;
+}
+
+static enum rt_status bind(struct vk_device *dev, VkCommandBuffer cmd, const struct vk_kernel *k, const struct rt_span *spans,
+                           struct rt_error *err)
+{
+    uint32_t n = k->desc->n_bindings;
+    VkDescriptorBufferInfo buffers[RT_MAX_BINDINGS];
+    VkWriteDescriptorSet writes[RT_MAX_BINDINGS];
+    VkDescriptorSet set = VK_NULL_HANDLE;
+    bool push = dev->base.info.caps & RT_CAP_PUSH_DESCRIPTOR;
+    if (!push && n) {
+        enum rt_status st = take_set(dev, n, &set, err);
+        if (st)
+            return st;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        /* Kernels read 32-bit words; the buffer reaches to the end of the last one. */
+        uint64_t words = (spans[i].size + 3) & ~(uint64_t)3;
+        buffers[i] = (VkDescriptorBufferInfo){vk_buffer_of(spans[i].buffer)->handle, spans[i].offset,
+                                              words <= dev->base.info.limits.max_range ? words : spans[i].size};
+        writes[i] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET, .dstSet = set, .dstBinding = i,
+                                           .descriptorCount = 1, .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                           .pBufferInfo = &buffers[i]};
+    }
+    if (n && push) {
+        dev->fn.vkCmdPushDescriptorSetKHR(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, k->layout, 0, n, writes);
+    } else if (n) {
+        dev->fn.vkUpdateDescriptorSets(dev->handle, n, writes, 0, NULL);
+        dev->fn.vkCmdBindDescriptorSets(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, k->layout, 0, 1, &set, 0, NULL);
+    }
+    return RT_OK;
+}
+
+/* ---- dispatch ---- */
+
+static unsigned accesses_of(const struct rt_kernel *desc, const struct rt_span *spans, struct hazard_access *out)
+{
+    for (uint32_t i = 0; i < desc->n_bindings; i++)
+        out[i] = (struct hazard_access){spans[i].buffer, spans[i].offset, spans[i].offset + spans[i].size,
+                                        (desc->bindings[i].access & RT_WRITE) != 0};
+    return desc->n_bindings;
+}
+
+static double work_of(const struct rt_kernel *desc, const struct rt_span *spans, double flops)
+{
+    double work = flops > 0 ? flops : 0;
+    for (uint32_t i = 0; i < desc->n_bindings; i++)
+        work += VK_WORK_PER_BYTE * (double)spans[i].size;
+    return work;
+}
+
+static void record(struct vk_device *dev, VkCommandBuffer cmd, const struct vk_kernel *k, const void *push,
+                   const uint32_t groups[3])
+{
+    bool label = dev->instance.labels;
+    if (label) {
+        VkDebugUtilsLabelEXT info = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT, .pLabelName = k->desc->name};
+        dev->instance.begin_label(cmd, &info);
+    }
+    dev->fn.vkCmdBindPipeline(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, k->pipeline);
+    if (k->desc->push_size)
+        dev->fn.vkCmdPushConstants(cmd, k->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, k->desc->push_size, push);
+    dev->fn.vkCmdDispatch(cmd, groups[0], groups[1], groups[2]);
+    if (label)
+        dev->instance.end_label(cmd);
+    dev->ring[dev->current].dispatches++;
+    dev->statistics.dispatches++;
+}
+
+enum rt_status vk_dispatch(struct rt_device *base, const struct rt_kernel *desc, const struct rt_span *spans, const void *push,
+                           const uint32_t groups[3], double flops, struct rt_error *err)
+{
+    struct vk_device *dev = vk_of(base);
+    struct vk_kernel *k = vk_kernel_find(dev, desc);
+    if (!k)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for kernel %s", desc->name);
+    enum rt_status st = vk_kernel_ready(dev, k, err);
+    VkCommandBuffer cmd;
+    if (st == RT_OK)
+        st = vk_record_begin(dev, work_of(desc, spans, flops), &cmd, err);
+    if (st)
+        return st;
+    /* Descriptors first: they can fail, and what the tracker has entered cannot be taken back. */
+    st = bind(dev, cmd, k, spans, err);
+    if (st)
+        return st;
+    struct hazard_access accesses[RT_MAX_BINDINGS];
+    unsigned n = accesses_of(desc, spans, accesses);
+    vk_barrier_for(dev, cmd, HAZARD_COMPUTE, accesses, n);
+    record(dev, cmd, k, push, groups);
+    if (!dev->serialize)
+        return RT_OK;
+    struct vk_submission *s = &dev->ring[dev->current];
+    s->labels[0] = desc->name; /* alone in its submission: what a lost device is blamed on */
+    s->n_labels = 1;
+    return vk_finish(base, err);
+}
