@@ -53,8 +53,8 @@ void added_tokens_finish(struct added_tokens *a)
     *a = (struct added_tokens){0};
 }
 
-/* \w of Unicode: alphabetic, marks, decimal digits, connector punctuation, joiners. The circled letters are symbols that
- * count as alphabetic. */
+/* \w of Unicode: alphabetic, marks, decimal digits, connector punctuation, joiners. The circled letters are symbols
+ * that count as alphabetic. */
 static bool is_word(uint32_t c)
 {
     if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
@@ -119,8 +119,8 @@ static const struct added_token *longest_at(const struct added_tokens *a, bool n
     return NULL;
 }
 
-bool added_tokens_find(const struct added_tokens *a, bool normalized, const struct added_scope *scope,
-                       const char *text, size_t len, size_t limit, size_t *at, struct added_match *match)
+bool added_tokens_find(const struct added_tokens *a, bool normalized, const struct added_scope *scope, const char *text,
+                       size_t len, size_t limit, size_t *at, struct added_match *match)
 {
     if (a->count == 0)
         return false;

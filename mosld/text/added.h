@@ -47,7 +47,7 @@ struct added_match {
 
 /* Finds the first token with this `normalized` flag in text[0..len), looking from *at on. Bytes before `limit` belong
  * to the match before and are not taken by lstrip. Sets *at to where to look next. False when there is none. */
-bool added_tokens_find(const struct added_tokens *a, bool normalized, const struct added_scope *scope,
-                       const char *text, size_t len, size_t limit, size_t *at, struct added_match *match);
+bool added_tokens_find(const struct added_tokens *a, bool normalized, const struct added_scope *scope, const char *text,
+                       size_t len, size_t limit, size_t *at, struct added_match *match);
 
 #endif

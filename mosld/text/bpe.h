@@ -1,8 +1,8 @@
 /* mosld/text/bpe.h - byte-pair encoding of one word: symbols, merges, the order in which they happen.
  *
  * Two ways to say what merges: a list of pairs, earlier first (byte-level BPE and Hugging Face's files), or scores of
- * the merged piece, higher first (SentencePiece). Equal ranks merge from left to right. Every merge costs O(log n), so a
- * word of a megabyte is no attack. */
+ * the merged piece, higher first (SentencePiece). Equal ranks merge from left to right. Every merge costs O(log n), so
+ * a word of a megabyte is no attack. */
 #ifndef MOSLD_TEXT_BPE_H
 #define MOSLD_TEXT_BPE_H
 

@@ -114,7 +114,7 @@ enum rt_status mosld_text_stream_create(const struct mosld_tokenizer *t, bool sk
     return RT_OK;
 }
 
-/* Moves the whole characters of `pending` to `out`. At the end of the text nothing can complete a character any more. */
+/* Moves the whole characters of `pending` to `out`. At the end of the text nothing completes a character any more. */
 static enum rt_status give_out(struct mosld_text_stream *s, bool at_end, const char **text, size_t *len,
                                struct rt_error *err)
 {

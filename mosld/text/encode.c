@@ -79,9 +79,9 @@ static bool push_symbols(struct encoder *e, const char *word, size_t len)
     for (size_t i = 0; i < len;) {
         size_t n = utf8_length(word[i]);
         uint32_t id = model_piece(t, word + i, n);
-        bool ok = id != VOCAB_NONE || t->by_score      ? bpe_push(&e->work, id, (uint32_t)i, (uint32_t)n)
-                  : has_bytes(t, word + i, n) ? push_bytes(e, word, i, n)
-                                              : push_unknown(e, i, n);
+        bool ok = id != VOCAB_NONE || t->by_score ? bpe_push(&e->work, id, (uint32_t)i, (uint32_t)n)
+                  : has_bytes(t, word + i, n)     ? push_bytes(e, word, i, n)
+                                                  : push_unknown(e, i, n);
         if (!ok)
             return false;
         i += n;
@@ -226,10 +226,10 @@ enum rt_status mosld_tokenizer_encode(const struct mosld_tokenizer *t, const cha
     *ids = NULL;
     *count = 0;
     if (len > MAX_TEXT)
-        return rt_fail(err, RT_USAGE, "a text of %zu bytes is too long to encode at once, %zu are allowed", len, MAX_TEXT);
-    const struct added_scope scope = {.all = params->parse_special,
-                                      .ranges = params->special_ranges,
-                                      .count = params->special_range_count};
+        return rt_fail(err, RT_USAGE, "a text of %zu bytes is too long to encode at once, %zu are allowed", len,
+                       MAX_TEXT);
+    const struct added_scope scope = {
+        .all = params->parse_special, .ranges = params->special_ranges, .count = params->special_range_count};
     if (!utf8_valid(text, len)) {
         if (!scope.all && scope.count > 0)
             return rt_fail(err, RT_USAGE, "special_ranges need valid UTF-8");

@@ -17,12 +17,14 @@ static enum rt_status read_vocab(struct mosld_tokenizer *t, const cJSON *model, 
     const cJSON *vocab = hf_get(model, "vocab"), *entry;
     if (!cJSON_IsObject(vocab) || !vocab->child)
         return rt_fail(err, RT_BAD_FILE, "model.vocab is missing or not an object of tokens and ids");
-    cJSON_ArrayForEach(entry, vocab) {
+    cJSON_ArrayForEach(entry, vocab)
+    {
         uint32_t id = 0;
         bool byte = t->byte_fallback && is_byte_name(entry->string);
         enum rt_status st = hf_id(entry, "the id", VOCAB_MAX_ID - 1, &id, err);
         if (st == RT_OK)
-            st = vocab_add(&t->vocab, id, entry->string, strlen(entry->string), 0, byte ? VOCAB_BYTE : VOCAB_MODEL, err);
+            st =
+                vocab_add(&t->vocab, id, entry->string, strlen(entry->string), 0, byte ? VOCAB_BYTE : VOCAB_MODEL, err);
         if (st != RT_OK)
             return rt_error_prefix(err, "model.vocab['%.60s']", entry->string);
     }
@@ -54,7 +56,8 @@ static enum rt_status read_merges(struct mosld_tokenizer *t, const cJSON *model,
     size_t i = 0;
     if (st != RT_OK)
         return rt_error_prefix(err, "model");
-    cJSON_ArrayForEach(merge, merges) {
+    cJSON_ArrayForEach(merge, merges)
+    {
         st = read_merge(t, merge, err);
         if (st != RT_OK)
             return rt_error_prefix(err, "model.merges[%zu]", i);
@@ -153,7 +156,8 @@ static enum rt_status read_added_list(struct mosld_tokenizer *t, const cJSON *do
     size_t i = 0;
     if (st != RT_OK)
         return st;
-    cJSON_ArrayForEach(node, list) {
+    cJSON_ArrayForEach(node, list)
+    {
         uint32_t id = 0;
         st = hf_id(hf_get(node, "id"), "'id'", VOCAB_MAX_ID - 1, &id, err);
         if (st == RT_OK)

@@ -29,7 +29,8 @@ static enum rt_status read_pipeline(struct mosld_tokenizer *t, const cJSON *node
     st = hf_array(node, list, true, &steps, err);
     if (st != RT_OK)
         return rt_error_prefix(err, "%s", what);
-    cJSON_ArrayForEach(step, steps) {
+    cJSON_ArrayForEach(step, steps)
+    {
         st = read_pipeline(t, step, what, list, read, err);
         if (st != RT_OK)
             break;
@@ -164,7 +165,8 @@ static enum rt_status read_metaspace(struct mosld_tokenizer *t, const cJSON *nod
     if (st != RT_OK)
         return st;
     if (!mark || strcmp(mark, spaced) != 0)
-        return rt_fail(err, RT_BAD_FILE, "Metaspace: 'replacement' is '%.20s', supported is %s", mark ? mark : "", spaced);
+        return rt_fail(err, RT_BAD_FILE, "Metaspace: 'replacement' is '%.20s', supported is %s", mark ? mark : "",
+                       spaced);
     memcpy(step.replacement, spaced, sizeof spaced);
     if (split)
         st = text_pattern_create_literal(spaced, strlen(spaced), &step.pattern, err);
@@ -271,7 +273,8 @@ static enum rt_status read_template(struct mosld_tokenizer *t, const cJSON *node
     enum rt_status st = hf_array(node, "single", true, &single, err);
     if (st != RT_OK)
         return st;
-    cJSON_ArrayForEach(item, single) {
+    cJSON_ArrayForEach(item, single)
+    {
         const cJSON *special = hf_get(item, "SpecialToken");
         if (!special)
             text_seen = true;

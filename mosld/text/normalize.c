@@ -54,8 +54,8 @@ static enum rt_status normal_form(enum norm_kind kind, const struct text_buf *in
     if (is_ascii(in->data, in->len))
         return text_buf_append(out, in->data, in->len) ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for text");
     utf8proc_uint8_t *mapped = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)in->data, (utf8proc_ssize_t)in->len, &mapped,
-                                      options[kind]);
+    utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *)in->data, (utf8proc_ssize_t)in->len, &mapped, options[kind]);
     if (n < 0)
         return rt_fail(err, n == UTF8PROC_ERROR_NOMEM ? RT_NO_MEMORY : RT_FAILED,
                        "cannot normalize a text of %zu bytes: %s", in->len, utf8proc_errmsg(n));
@@ -71,8 +71,8 @@ static enum rt_status replace(const struct norm_step *step, struct text_matcher 
     while (from <= in->len) {
         bool found;
         size_t start, end;
-        enum rt_status st = text_pattern_find(step->pattern, matcher, in->data, in->len, from, &found, &start, &end,
-                                              err);
+        enum rt_status st =
+            text_pattern_find(step->pattern, matcher, in->data, in->len, from, &found, &start, &end, err);
         if (st != RT_OK)
             return st;
         if (!found)

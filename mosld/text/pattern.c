@@ -119,7 +119,8 @@ enum rt_status text_pattern_create(const char *regex, size_t len, struct text_pa
         st = rewrite(regex, len, &buf, err);
     /* PCRE2 allows no look at single bytes in UTF mode: \C would split characters. */
     if (st == RT_OK)
-        st = compile(buf.data ? buf.data : "", buf.len, PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, *out, err);
+        st = compile(buf.data ? buf.data : "", buf.len, PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, *out,
+                     err);
     text_buf_finish(&buf);
     if (st != RT_OK) {
         text_pattern_destroy(*out);
@@ -182,11 +183,10 @@ void text_matcher_destroy(struct text_matcher *matcher)
 }
 
 enum rt_status text_pattern_find(const struct text_pattern *pattern, struct text_matcher *matcher, const char *text,
-                                 size_t len, size_t from, bool *found, size_t *start, size_t *end,
-                                 struct rt_error *err)
+                                 size_t len, size_t from, bool *found, size_t *start, size_t *end, struct rt_error *err)
 {
-    int n = pcre2_match(pattern->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK, matcher->data,
-                        matcher->context);
+    int n =
+        pcre2_match(pattern->code, (PCRE2_SPTR)text, len, from, PCRE2_NO_UTF_CHECK, matcher->data, matcher->context);
     *found = n >= 0;
     if (n == PCRE2_ERROR_NOMATCH)
         return RT_OK;
@@ -206,4 +206,3 @@ enum rt_status text_pattern_find(const struct text_pattern *pattern, struct text
     }
     return RT_OK;
 }
-

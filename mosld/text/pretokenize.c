@@ -122,8 +122,8 @@ static enum rt_status split_word(const struct pretok_step *step, struct text_mat
         bool found = false;
         size_t start = len, end = len;
         if (from <= len) {
-            enum rt_status st = text_pattern_find(step->pattern, matcher, text + base, len, from, &found, &start, &end,
-                                                  err);
+            enum rt_status st =
+                text_pattern_find(step->pattern, matcher, text + base, len, from, &found, &start, &end, err);
             if (st != RT_OK)
                 return st;
         }
@@ -183,8 +183,8 @@ static enum rt_status rewrite_words(const struct pretok_step *step, const struct
     return RT_OK;
 }
 
-static enum rt_status split_words(const struct pretok_step *step, struct text_matcher *matcher, struct text_words *words,
-                                  struct rt_error *err)
+static enum rt_status split_words(const struct pretok_step *step, struct text_matcher *matcher,
+                                  struct text_words *words, struct rt_error *err)
 {
     struct text_words out = {0};
     enum rt_status st = RT_OK;

@@ -25,7 +25,7 @@ struct pretok_step {
     enum pretok_kind kind;
     struct text_pattern *pattern; /* SPLIT; METASPACE: the replacement, or NULL when it does not cut */
     enum split_behavior behavior;
-    bool invert; /* SPLIT: what does not match counts as the match */
+    bool invert;         /* SPLIT: what does not match counts as the match */
     char replacement[8]; /* METASPACE: what stands for a space, usually U+2581 */
     enum prefix_scheme prefix;
 };

@@ -112,8 +112,10 @@ static enum rt_status check_bytes(const struct mosld_tokenizer *t, struct rt_err
             return rt_fail(err, RT_BAD_FILE,
                            "the vocabulary has no token for the character '%c', as byte-level BPE needs it", b);
         if (!t->byte_level && t->byte_fallback && b < 0xF5 && b != 0xC0 && b != 0xC1 && t->unknown == VOCAB_NONE)
-            return rt_fail(err, RT_BAD_FILE, "the vocabulary has neither a token <0x%02X>, as byte_fallback needs it, "
-                           "nor an unknown token", b);
+            return rt_fail(err, RT_BAD_FILE,
+                           "the vocabulary has neither a token <0x%02X>, as byte_fallback needs it, "
+                           "nor an unknown token",
+                           b);
     }
     return RT_OK;
 }
@@ -127,8 +129,8 @@ void tokenizer_add_end(struct mosld_tokenizer *t, uint32_t id)
 
 enum rt_status tokenizer_complete(struct mosld_tokenizer *t, struct rt_error *err)
 {
-    static const char *const end_names[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",
-                                            "<|endoftext|>", "<|end|>", "<end_of_turn>"};
+    static const char *const end_names[] = {"<|im_end|>",    "<|eot_id|>", "<|eom_id|>",   "<|end_of_text|>",
+                                            "<|endoftext|>", "<|end|>",    "<end_of_turn>"};
     if (t->byte_level || t->byte_fallback) {
         for (int b = 0; b < 256; b++)
             t->byte_piece[b] = find_byte_piece(t, (uint8_t)b);

@@ -136,7 +136,8 @@ static enum rt_status use_model(struct mosld_tokenizer *t, const struct tokenize
         return rt_fail(err, RT_BAD_FILE, "tokenizer.ggml.model is '%.60s'; supported are gpt2 and llama", g->model);
     t->byte_level = true;
     if (!g->pre)
-        return rt_fail(err, RT_BAD_FILE, "tokenizer.ggml.pre is missing, so how to cut words is not known; "
+        return rt_fail(err, RT_BAD_FILE,
+                       "tokenizer.ggml.pre is missing, so how to cut words is not known; "
                        "convert the model again with a converter of today");
     if (g->merge_count == 0)
         return rt_fail(err, RT_BAD_FILE, "tokenizer.ggml.merges is missing");

@@ -104,7 +104,8 @@ static enum rt_status read_template(struct mosld_tokenizer *t, const cJSON *conf
     if (cJSON_IsArray(node)) {
         const cJSON *list = node;
         node = NULL;
-        cJSON_ArrayForEach(entry, list) {
+        cJSON_ArrayForEach(entry, list)
+        {
             const cJSON *name = hf_get(entry, "name");
             if (cJSON_IsString(name) && strcmp(name->valuestring, "default") == 0)
                 node = hf_get(entry, "template");
@@ -121,7 +122,8 @@ static enum rt_status read_template(struct mosld_tokenizer *t, const cJSON *conf
 static enum rt_status read_added_decoder(struct mosld_tokenizer *t, const cJSON *config, struct rt_error *err)
 {
     const cJSON *node;
-    cJSON_ArrayForEach(node, hf_get(config, "added_tokens_decoder")) {
+    cJSON_ArrayForEach(node, hf_get(config, "added_tokens_decoder"))
+    {
         char *end = NULL;
         unsigned long id = strtoul(node->string ? node->string : "", &end, 10);
         if (!end || end == node->string || *end || id >= VOCAB_MAX_ID)

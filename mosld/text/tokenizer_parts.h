@@ -27,7 +27,7 @@ struct mosld_tokenizer {
     bool strip_space;   /* decoding takes one space from the beginning */
     bool add_bos;
 
-    uint32_t byte_piece[256]; /* id of each byte's piece, byte level or fallback; VOCAB_NONE */
+    uint32_t byte_piece[256];        /* id of each byte's piece, byte level or fallback; VOCAB_NONE */
     uint32_t unknown, bos, eos, pad; /* VOCAB_NONE where there is none */
     int32_t ends[TOKENIZER_MAX_ENDS];
     size_t end_count;
@@ -83,17 +83,17 @@ enum rt_status tokenizer_read_json(struct mosld_tokenizer *t, const char *text, 
 
 /* What GGUF holds, as plain arrays. Nothing is kept. */
 struct tokenizer_gguf {
-    const char *model, *pre;   /* C strings; pre NULL when absent */
-    size_t count;              /* of tokens, and of types and scores where they are not NULL */
+    const char *model, *pre; /* C strings; pre NULL when absent */
+    size_t count;            /* of tokens, and of types and scores where they are not NULL */
     const char *(*token)(const void *context, size_t i, size_t *len);
-    const int32_t *types;      /* 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte; NULL: all normal */
-    const float *scores;       /* "llama" needs them */
+    const int32_t *types; /* 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte; NULL: all normal */
+    const float *scores;  /* "llama" needs them */
     size_t merge_count;
     const char *(*merge)(const void *context, size_t i, size_t *len);
-    const void *context;       /* given to token and merge */
+    const void *context;                      /* given to token and merge */
     int64_t bos, eos, unknown, pad, eot, eom; /* -1 when absent */
-    int add_bos, add_space_prefix; /* 0, 1, or -1 when absent */
-    const char *chat_template; /* NULL when absent */
+    int add_bos, add_space_prefix;            /* 0, 1, or -1 when absent */
+    const char *chat_template;                /* NULL when absent */
 };
 
 /* Builds a tokenizer from them. Messages name the key, not the file. */
