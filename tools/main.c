@@ -10,6 +10,11 @@ static const struct {
     const char *help;
 } commands[] = {
     {"devices", cmd_devices, "what mosld can run on"},
+    {"train", cmd_train, "fine-tune a model on one or several tasks"},
+    {"eval", cmd_eval, "scores and losses on tasks, with or without an adapter"},
+    {"generate", cmd_generate, "text from a prompt, or a conversation"},
+    {"perplexity", cmd_perplexity, "how well a model foresees a text"},
+    {"logits", cmd_logits, "a model's raw output, for checking it against others"},
     {"inspect", cmd_inspect, "a model, an adapter, a checkpoint, a safetensors or GGUF file"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
 };

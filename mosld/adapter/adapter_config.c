@@ -1,0 +1,214 @@
+/* mosld/adapter/adapter_config.c - adapter_config.json, with PEFT's keys: see adapter_file.h. */
+#include "mosld/adapter/adapter_file.h"
+
+#include "mosld/io/file.h"
+#include "mosld/io/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRY(call)                    \
+    do {                             \
+        enum rt_status st_ = (call); \
+        if (st_)                     \
+            return st_;              \
+    } while (0)
+
+/* ---- in ---- */
+
+static enum rt_status read_method(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+{
+    const char *type, *method;
+    TRY(json_string(json, "peft_type", path, &type, err));
+    if (strcmp(type, "LORA") == 0) {
+        *p = mosld_adapter_defaults(MOSLD_METHOD_LORA);
+        return RT_OK;
+    }
+    if (strcmp(type, "MOSLD") != 0)
+        return rt_fail(err, RT_BAD_FILE, "%s: \"peft_type\" is \"%s\"; mosld runs LORA and MOSLD adapters", path, type);
+    TRY(json_string(json, "method", path, &method, err));
+    for (int m = 0; m < MOSLD_METHODS; m++)
+        if (strcmp(method, mosld_method_names[m]) == 0) {
+            *p = mosld_adapter_defaults((enum mosld_method)m);
+            return RT_OK;
+        }
+    return rt_fail(err, RT_BAD_FILE, "%s: \"method\" is \"%s\"; this version knows lora, mosl and mosld", path, method);
+}
+
+/* What PEFT's LoRA can be beyond what mosld computes: refused, so that it is never run wrongly. */
+static enum rt_status refuse_unknown(const cJSON *json, const char *path, struct rt_error *err)
+{
+    static const char *const flags[] = {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"};
+    static const char *const containers[] = {"rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform", "target_parameters",
+                                             "layer_replication", "exclude_modules", "trainable_token_indices"};
+    const char *bias;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        bool on;
+        TRY(json_bool_or(json, flags[i], path, false, &on, err));
+        if (on)
+            return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is true, which mosld does not support", path, flags[i]);
+    }
+    for (size_t i = 0; i < sizeof containers / sizeof *containers; i++) {
+        const cJSON *v = json_find(json, containers[i]);
+        bool empty = !v || ((cJSON_IsArray(v) || cJSON_IsObject(v)) && cJSON_GetArraySize(v) == 0);
+        if (!empty)
+            return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is set, which mosld does not support", path, containers[i]);
+    }
+    TRY(json_string_or(json, "bias", path, "none", &bias, err));
+    return strcmp(bias, "none") == 0 ? RT_OK : rt_fail(err, RT_BAD_FILE, "%s: \"bias\" is \"%s\"; mosld has none", path, bias);
+}
+
+static enum rt_status read_targets(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+{
+    const cJSON *targets = json_find(json, "target_modules"), *item;
+    const char *names[64];
+    uint32_t n = 0;
+    struct rt_error why;
+    if (targets && cJSON_IsString(targets) && strcmp(targets->valuestring, "all-linear") == 0)
+        names[n++] = targets->valuestring;
+    else if (!cJSON_IsArray(targets))
+        return rt_fail(err, RT_BAD_FILE, "%s: \"target_modules\" must be a list of module names or \"all-linear\" (patterns are not supported)", path);
+    else
+        cJSON_ArrayForEach(item, targets)
+        {
+            if (!cJSON_IsString(item) || n == sizeof names / sizeof *names)
+                return rt_fail(err, RT_BAD_FILE, "%s: \"target_modules\" must be a short list of strings", path);
+            names[n++] = item->valuestring;
+        }
+    if (mosld_parse_targets(names, n, p->targets, &why))
+        return rt_fail(err, RT_BAD_FILE, "%s: %s", path, why.text);
+    return RT_OK;
+}
+
+static enum rt_status read_experts(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+{
+    const cJSON *experts = json_find(json, "num_experts"), *item;
+    int64_t v;
+    p->n_num_experts = 0;
+    if (!cJSON_IsArray(experts)) {
+        TRY(json_integer(json, "num_experts", path, 1, 1000000, &v, err));
+        p->num_experts[p->n_num_experts++] = (uint32_t)v;
+    } else {
+        cJSON_ArrayForEach(item, experts)
+        {
+            if (p->n_num_experts == MOSLD_MAX_EXPERT_LIST)
+                return rt_fail(err, RT_BAD_FILE, "%s: \"num_experts\" has more than %d entries", path, MOSLD_MAX_EXPERT_LIST);
+            TRY(json_to_integer(item, "num_experts", path, 1, 1000000, &v, err));
+            p->num_experts[p->n_num_experts++] = (uint32_t)v;
+        }
+    }
+    TRY(json_integer(json, "top_k", path, 1, 1000000, &v, err));
+    p->top_k = (uint32_t)v;
+    return RT_OK;
+}
+
+static enum rt_status read_dropout(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+{
+    const char *on;
+    bool lora = p->method == MOSLD_METHOD_LORA;
+    TRY(json_number_or(json, lora ? "lora_dropout" : "dropout", path, -1e9, 1e9, p->dropout, &p->dropout, err));
+    TRY(json_string_or(json, "dropout_on", path, NULL, &on, err));
+    if (on && strcmp(on, "A") == 0)
+        p->dropout_on = MOSLD_DROPOUT_A;
+    else if (on && strcmp(on, "input") == 0)
+        p->dropout_on = MOSLD_DROPOUT_INPUT;
+    else if (on && strcmp(on, "none") == 0)
+        p->dropout_on = MOSLD_DROPOUT_NONE;
+    else if (on)
+        return rt_fail(err, RT_BAD_FILE, "%s: \"dropout_on\" is \"%s\"; it must be A, input or none", path, on);
+    return RT_OK;
+}
+
+static enum rt_status read_all(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+{
+    int64_t v;
+    struct rt_error why;
+    TRY(read_method(json, path, p, err));
+    TRY(refuse_unknown(json, path, err));
+    TRY(json_integer(json, "r", path, 1, MOSLD_MAX_RANK, &v, err));
+    p->r = (uint32_t)v;
+    TRY(json_number(json, "lora_alpha", path, 1e-9, 1e9, &p->lora_alpha, err));
+    TRY(json_bool_or(json, "use_rslora", path, false, &p->use_rslora, err));
+    TRY(json_number_or(json, "router_aux_loss_coef", path, 0, 1e6, p->router_aux_loss_coef, &p->router_aux_loss_coef, err));
+    TRY(read_targets(json, path, p, err));
+    if (p->method != MOSLD_METHOD_LORA)
+        TRY(read_experts(json, path, p, err));
+    TRY(read_dropout(json, path, p, err));
+    if (mosld_adapter_params_check(p, &why))
+        return rt_fail(err, RT_BAD_FILE, "%s: %s", path, why.text);
+    return RT_OK;
+}
+
+enum rt_status mosld_adapter_read_params(const char *dir, struct mosld_adapter_params *params, struct rt_error *err)
+{
+    char *path = file_join(dir, "adapter_config.json");
+    cJSON *json = NULL;
+    enum rt_status st = path ? json_read_file(path, 1 << 20, &json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
+    if (!st && !cJSON_IsObject(json))
+        st = rt_fail(err, RT_BAD_FILE, "%s: must be a JSON object", path);
+    if (!st)
+        st = read_all(json, path, params, err);
+    cJSON_Delete(json);
+    free(path);
+    return st;
+}
+
+/* ---- out ---- */
+
+static void add_mixture_keys(cJSON *json, const struct mosld_adapter_params *p, uint32_t layers)
+{
+    static const char *const on[] = {"none", "A", "input"};
+    cJSON_AddStringToObject(json, "method", mosld_method_names[p->method]);
+    if (p->n_num_experts == 1) {
+        cJSON_AddNumberToObject(json, "num_experts", p->num_experts[0]);
+    } else {
+        cJSON *list = cJSON_AddArrayToObject(json, "num_experts");
+        for (uint32_t i = 0; i < p->n_num_experts; i++)
+            cJSON_AddItemToArray(list, cJSON_CreateNumber(p->num_experts[i]));
+    }
+    cJSON_AddNumberToObject(json, "num_hidden_layers", layers);
+    cJSON_AddNumberToObject(json, "top_k", p->top_k);
+    cJSON_AddNumberToObject(json, "dropout", p->dropout);
+    cJSON_AddStringToObject(json, "dropout_on", on[p->dropout_on]);
+    cJSON_AddNumberToObject(json, "router_aux_loss_coef", p->router_aux_loss_coef);
+}
+
+static cJSON *config_json(const struct mosld_adapter_params *p, uint32_t layers, const char *base_model)
+{
+    bool lora = p->method == MOSLD_METHOD_LORA;
+    cJSON *json = cJSON_CreateObject(), *targets;
+    cJSON_AddStringToObject(json, "peft_type", lora ? "LORA" : "MOSLD");
+    cJSON_AddStringToObject(json, "task_type", "CAUSAL_LM");
+    cJSON_AddStringToObject(json, "base_model_name_or_path", base_model);
+    cJSON_AddNumberToObject(json, "r", p->r);
+    cJSON_AddNumberToObject(json, "lora_alpha", p->lora_alpha);
+    cJSON_AddNumberToObject(json, "lora_dropout", p->dropout_on == MOSLD_DROPOUT_INPUT ? p->dropout : 0);
+    targets = cJSON_AddArrayToObject(json, "target_modules");
+    for (int i = 0; i < MOSLD_LINEARS; i++)
+        if (p->targets[i])
+            cJSON_AddItemToArray(targets, cJSON_CreateString(mosld_linear_names[i]));
+    cJSON_AddStringToObject(json, "bias", "none");
+    cJSON_AddBoolToObject(json, "fan_in_fan_out", false);
+    cJSON_AddBoolToObject(json, "inference_mode", true);
+    if (p->init_lora_weights == MOSLD_INIT_GAUSSIAN)
+        cJSON_AddStringToObject(json, "init_lora_weights", "gaussian");
+    else
+        cJSON_AddBoolToObject(json, "init_lora_weights", true);
+    cJSON_AddNullToObject(json, "modules_to_save");
+    cJSON_AddBoolToObject(json, "use_rslora", p->use_rslora);
+    if (!lora)
+        add_mixture_keys(json, p, layers);
+    return json;
+}
+
+enum rt_status mosld_adapter_write_params(const struct mosld_adapter_params *params, uint32_t layers, const char *base_model, const char *dir,
+                                          struct rt_error *err)
+{
+    char *path = file_join(dir, "adapter_config.json");
+    cJSON *json = config_json(params, layers, base_model);
+    enum rt_status st = path && json ? json_write_file(path, json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for adapter_config.json");
+    cJSON_Delete(json);
+    free(path);
+    return st;
+}

@@ -1,0 +1,31 @@
+/* mosld/model/linear.h - a linear module with its adapter, forward and backward. Used by forward.c and backward.c alone. */
+#ifndef MOSLD_LINEAR_H
+#define MOSLD_LINEAR_H
+
+#include "mosld/model/pass.h"
+#include "mosld/ops/matmul.h"
+
+/* ul = x [A~ ; Wg]^T for a group, from x [T, d_in]. Does nothing where no module of it has an adapter. */
+enum rt_status linear_project(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_error *err);
+
+struct linear_output {
+    struct rt_span y;
+    uint32_t stride, col;
+    enum op_add add;
+    struct rt_span other;
+};
+/* y[:, col ..] = add + x W0^T + s z Bcat^T */
+enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span x,
+                              const struct linear_output *out, struct rt_error *err);
+
+/* Backward of one module of a group: dB, and dul's columns, from dy[:, col ..]; and dx (+)= dy W0 where dx is wanted (dx.buffer not NULL). */
+enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,
+                               uint32_t dy_stride, uint32_t dy_col, struct rt_span dx, bool accumulate, struct rt_error *err);
+/* After the group's modules: dA and dWg from dul and x, and dx += dul [A~ ; Wg]. */
+enum rt_status linear_backward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
+                                     struct rt_error *err);
+
+/* Makes the masked stacks of this micro-step: A~ = A * mask / (1 - p). */
+enum rt_status linear_draw_masks(struct mosld_pass *pass, struct rt_error *err);
+
+#endif

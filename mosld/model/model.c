@@ -1,0 +1,256 @@
+/* mosld/model/model.c - weights onto the device: see model.h. */
+#include "mosld/model/model.h"
+
+#include "mosld/model/model_file.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRY(call)                    \
+    do {                             \
+        enum rt_status st_ = (call); \
+        if (st_)                     \
+            return st_;              \
+    } while (0)
+
+/* ---- layout ---- */
+
+static enum op_wtype type_on_device(enum dtype dtype, int weights)
+{
+    if (weights != MOSLD_WEIGHTS_AS_FILE)
+        return (enum op_wtype)weights;
+    switch (dtype) {
+    case DTYPE_F16: return OP_W_F16;
+    case DTYPE_BF16: return OP_W_BF16;
+    case DTYPE_Q8_0: return OP_W_Q8_0;
+    case DTYPE_Q4_0: return OP_W_Q4_0;
+    case DTYPE_Q4_1: return OP_W_Q4_1;
+    default: return OP_W_F32;
+    }
+}
+
+static enum rt_status plan_matrix(struct mosld_model *m, const struct mosld_model_file *file, const char *name, int weights,
+                                  struct op_weight *out, struct rt_error *err)
+{
+    const struct mosld_weight *w = mosld_model_file_find(file, name);
+    if (!w)
+        return rt_fail(err, RT_BAD_FILE, "%s: tensor %s is missing", mosld_model_file_path(file), name);
+    m->parameters += (uint64_t)w->rows * w->cols;
+    return op_weight_plan(m->dev, m->arena, type_on_device(w->dtype, weights), w->rows, w->cols, "weights", out, err);
+}
+
+/* A bias or a norm, always f32; a null span where the model has none. */
+static enum rt_status plan_vector(struct mosld_model *m, const struct mosld_model_file *file, const char *name, struct rt_span *out,
+                                  struct rt_error *err)
+{
+    const struct mosld_weight *w = mosld_model_file_find(file, name);
+    *out = (struct rt_span){0};
+    if (!w)
+        return RT_OK;
+    m->parameters += w->cols;
+    return rt_arena_add(m->arena, 4ull * w->cols, "weights", out, err);
+}
+
+/* Where each vector of a layer stands, and its name behind "model.layers.N.". */
+static const struct {
+    size_t offset;
+    const char *name;
+} vectors[] = {
+    {offsetof(struct mosld_layer, input_norm), "input_layernorm.weight"},
+    {offsetof(struct mosld_layer, post_norm), "post_attention_layernorm.weight"},
+    {offsetof(struct mosld_layer, q_norm), "self_attn.q_norm.weight"},
+    {offsetof(struct mosld_layer, k_norm), "self_attn.k_norm.weight"},
+    {offsetof(struct mosld_layer, bias) + 0 * sizeof(struct rt_span), "self_attn.q_proj.bias"},
+    {offsetof(struct mosld_layer, bias) + 1 * sizeof(struct rt_span), "self_attn.k_proj.bias"},
+    {offsetof(struct mosld_layer, bias) + 2 * sizeof(struct rt_span), "self_attn.v_proj.bias"},
+};
+#define N_VECTORS (sizeof vectors / sizeof *vectors)
+
+static struct rt_span *vector_of(struct mosld_layer *layer, size_t i) { return (struct rt_span *)((char *)layer + vectors[i].offset); }
+
+static void layer_tensor(char name[96], uint32_t layer, const char *what) { snprintf(name, 96, "model.layers.%u.%s", layer, what); }
+
+static void linear_tensor(char name[96], uint32_t layer, int linear)
+{
+    snprintf(name, 96, "model.layers.%u.%s.weight", layer, mosld_linear_paths[linear]);
+}
+
+static enum rt_status plan_layer(struct mosld_model *m, const struct mosld_model_file *file, uint32_t l, int weights, struct rt_error *err)
+{
+    struct mosld_layer *layer = &m->layers[l];
+    char name[96];
+    snprintf(layer->forward_label, sizeof layer->forward_label, "layer %u forward", l);
+    snprintf(layer->backward_label, sizeof layer->backward_label, "layer %u backward", l);
+    for (int i = 0; i < MOSLD_LINEARS; i++) {
+        linear_tensor(name, l, i);
+        TRY(plan_matrix(m, file, name, weights, &layer->linear[i], err));
+    }
+    for (size_t i = 0; i < N_VECTORS; i++) {
+        layer_tensor(name, l, vectors[i].name);
+        TRY(plan_vector(m, file, name, vector_of(layer, i), err));
+    }
+    return RT_OK;
+}
+
+enum rt_status mosld_model_create(struct rt_device *dev, const struct mosld_model_file *file, uint32_t positions, int weights,
+                                  struct mosld_model **out, struct rt_error *err)
+{
+    struct mosld_model *m = *out = calloc(1, sizeof *m);
+    if (!m)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the model");
+    m->config = *mosld_model_file_config(file);
+    m->dev = dev;
+    m->positions = positions;
+    if (positions > m->config.max_positions)
+        return rt_fail(err, RT_USAGE, "%u positions were asked for and %s has %u%s", positions, mosld_model_file_path(file),
+                       m->config.max_positions, m->config.sliding_window ? " (its sliding window, beyond which mosld does not go)" : "");
+    m->layers = calloc(m->config.num_layers, sizeof *m->layers);
+    if (!m->layers)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the model");
+    TRY(rt_arena_create(dev, "weights", &m->arena, err));
+    TRY(plan_matrix(m, file, "model.embed_tokens.weight", weights, &m->embed, err));
+    for (uint32_t l = 0; l < m->config.num_layers; l++)
+        TRY(plan_layer(m, file, l, weights, err));
+    TRY(plan_vector(m, file, "model.norm.weight", &m->norm, err));
+    if (!m->config.tie_word_embeddings)
+        TRY(plan_matrix(m, file, "lm_head.weight", weights, &m->head, err));
+    return rt_arena_add(m->arena, 4ull * positions * m->config.head_dim, "RoPE table", &m->rope_table, err);
+}
+
+void mosld_model_destroy(struct mosld_model **model)
+{
+    if (!model || !*model)
+        return;
+    struct mosld_model *m = *model;
+    rt_arena_destroy(&m->arena);
+    op_weight_finish(&m->embed);
+    if (!m->config.tie_word_embeddings)
+        op_weight_finish(&m->head);
+    for (uint32_t l = 0; m->layers && l < m->config.num_layers; l++)
+        for (int i = 0; i < MOSLD_LINEARS; i++)
+            op_weight_finish(&m->layers[l].linear[i]);
+    free(m->layers);
+    free(m);
+    *model = NULL;
+}
+
+/* ---- loading ---- */
+
+static enum dtype file_type_of(enum op_wtype type)
+{
+    static const enum dtype types[OP_W_TYPES] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1};
+    return types[type];
+}
+
+/* f32 to the 16-bit types, in place in `raw`; to f32 it is a copy. */
+static void convert(enum op_wtype type, const float *values, uint64_t n, void *raw)
+{
+    uint16_t *half = raw;
+    if (type == OP_W_F32)
+        memcpy(raw, values, n * 4);
+    for (uint64_t i = 0; type != OP_W_F32 && i < n; i++)
+        half[i] = type == OP_W_F16 ? dtype_f32_to_f16(values[i]) : dtype_f32_to_bf16(values[i]);
+}
+
+/* Rows of a chunk as raw blocks of the device's type. */
+static enum rt_status read_rows(const struct mosld_model_file *file, const struct mosld_weight *w, enum op_wtype type, uint32_t row0,
+                                uint32_t rows, void *raw, struct rt_error *err)
+{
+    if (w->dtype == file_type_of(type))
+        return mosld_weight_rows(file, w, row0, rows, raw, err);
+    uint64_t n = (uint64_t)rows * w->cols;
+    float *values = malloc(n * 4);
+    if (!values)
+        return rt_fail(err, RT_NO_MEMORY, "no memory to convert %s", w->name);
+    enum rt_status st = mosld_weight_rows_f32(file, w, row0, rows, values, err);
+    if (!st)
+        convert(type, values, n, raw);
+    free(values);
+    return st;
+}
+
+static enum rt_status load_matrix(struct mosld_model *m, const struct mosld_model_file *file, const char *name, const struct op_weight *to,
+                                  struct rt_error *err)
+{
+    const struct mosld_weight *w = mosld_model_file_find(file, name);
+    enum rt_status st = RT_OK;
+    for (uint32_t i = 0; i < to->n_chunks && !st; i++) {
+        const struct op_weight_chunk *c = op_weight_chunk(to, i);
+        uint64_t bytes = op_weight_bytes(to->type, c->rows, to->cols), raw_bytes;
+        if (!dtype_bytes(file_type_of(to->type), (uint64_t)c->rows * to->cols, &raw_bytes))
+            return rt_fail(err, RT_BAD_FILE, "%s: tensor %s: %u columns do not fill blocks of %s", w->name, name, to->cols,
+                           dtype_name(file_type_of(to->type)));
+        void *raw = malloc(raw_bytes), *packed = malloc(bytes);
+        st = raw && packed ? read_rows(file, w, to->type, c->row0, c->rows, raw, err) : rt_fail(err, RT_NO_MEMORY, "no memory to load %s", name);
+        if (!st) {
+            op_weight_pack(to->type, c->rows, to->cols, raw, packed);
+            st = rt_upload(m->dev, c->span, 0, packed, bytes, err);
+        }
+        free(raw);
+        free(packed);
+    }
+    return st;
+}
+
+static enum rt_status load_vector(struct mosld_model *m, const struct mosld_model_file *file, const char *name, struct rt_span to,
+                                  struct rt_error *err)
+{
+    const struct mosld_weight *w = mosld_model_file_find(file, name);
+    if (!w)
+        return RT_OK;
+    float *values = malloc(4ull * w->cols);
+    if (!values)
+        return rt_fail(err, RT_NO_MEMORY, "no memory to load %s", name);
+    enum rt_status st = mosld_weight_rows_f32(file, w, 0, 1, values, err);
+    if (!st)
+        st = rt_upload(m->dev, to, 0, values, 4ull * w->cols, err);
+    free(values);
+    return st;
+}
+
+/* Cosines and sines in double: a device's own may be off by 2^-11. */
+static enum rt_status make_rope_table(struct mosld_model *m, struct rt_error *err)
+{
+    uint32_t half = m->config.head_dim / 2;
+    float *table = malloc(8ull * m->positions * half);
+    double *inv_freq = malloc(half * sizeof *inv_freq);
+    enum rt_status st = table && inv_freq ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for the RoPE table");
+    if (!st) {
+        mosld_config_inv_freq(&m->config, inv_freq);
+        for (uint32_t p = 0; p < m->positions; p++)
+            for (uint32_t i = 0; i < half; i++) {
+                table[2ull * (p * (uint64_t)half + i)] = (float)cos(p * inv_freq[i]);
+                table[2ull * (p * (uint64_t)half + i) + 1] = (float)sin(p * inv_freq[i]);
+            }
+        st = rt_upload(m->dev, m->rope_table, 0, table, 8ull * m->positions * half, err);
+    }
+    free(table);
+    free(inv_freq);
+    return st;
+}
+
+enum rt_status mosld_model_load(struct mosld_model *m, const struct mosld_model_file *file, struct rt_error *err)
+{
+    char name[96];
+    TRY(rt_arena_commit(m->arena, err));
+    TRY(load_matrix(m, file, "model.embed_tokens.weight", &m->embed, err));
+    for (uint32_t l = 0; l < m->config.num_layers; l++) {
+        for (int i = 0; i < MOSLD_LINEARS; i++) {
+            linear_tensor(name, l, i);
+            TRY(load_matrix(m, file, name, &m->layers[l].linear[i], err));
+        }
+        for (size_t i = 0; i < N_VECTORS; i++) {
+            layer_tensor(name, l, vectors[i].name);
+            TRY(load_vector(m, file, name, *vector_of(&m->layers[l], i), err));
+        }
+    }
+    TRY(load_vector(m, file, "model.norm.weight", m->norm, err));
+    if (m->config.tie_word_embeddings)
+        m->head = m->embed;
+    else
+        TRY(load_matrix(m, file, "lm_head.weight", &m->head, err));
+    return make_rope_table(m, err);
+}

@@ -1,0 +1,80 @@
+/* mosld/model/pass.h - one pass of tokens through model and adapter: forward, loss, backward, and the memory for it.
+ *
+ * A pass is made once for a run, for at most max_tokens tokens; each call runs one batch of packed sequences through it. In training each
+ * layer keeps what its backward needs (h_in, h_mid, q k v, o, the softmax's denominators, gate and up, u and l); norms, SwiGLU, gates and z
+ * are made again in backward, since reading their inputs costs less than keeping their outputs. Layers below the lowest adapter keep nothing and
+ * have no backward. In evaluation all layers share one set of buffers. */
+#ifndef MOSLD_PASS_H
+#define MOSLD_PASS_H
+
+#include "mosld/adapter/adapter.h"
+#include "mosld/model/model.h"
+
+struct mosld_pass_params {
+    uint32_t max_tokens;  /* of a pass */
+    uint32_t max_targets; /* rows that go through the output head in a pass */
+    uint32_t max_slice;   /* rows of logits that exist at a time; 0: chosen by vocabulary and device */
+    uint32_t cache_tokens; /* generation: capacity of the key/value cache; 0: none (packed sequences) */
+    bool trains;
+};
+
+/* One batch: packed sequences. Pointers are not kept. */
+struct mosld_tokens {
+    uint32_t T;
+    const uint32_t *tokens; /* [T], each < V */
+    const uint32_t *pos;    /* [T], each < positions */
+    const uint32_t *seg;    /* [T, 4]: see mosld/ops/attention.h */
+    uint32_t n_targets;
+    const uint32_t *target_row; /* [n_targets]: the row whose output predicts it; distinct in training */
+    const uint32_t *target;     /* [n_targets], each < V */
+};
+
+struct mosld_layer_state {
+    struct rt_span h_in, h_mid;       /* [T, d]: the residual stream before attention and before the MLP */
+    struct rt_span qkv_raw;           /* [T, (H + 2 Hk) D], before q/k norm; only where the model has it */
+    struct rt_span qkv, o, stats, gu; /* [T, (H + 2 Hk) D] after RoPE; [T, H D]; see attention.h; [T, 2 F] */
+    struct rt_span ul[MOSLD_GROUPS];  /* [T, group stride] */
+    struct rt_span cache;             /* [cache_tokens, 2 Hk D] */
+};
+
+struct mosld_pass {
+    struct mosld_model *model;
+    struct mosld_adapter *adapter; /* NULL: the model alone */
+    struct mosld_pass_params params;
+    struct rt_arena *activations, *scratch;
+    struct mosld_layer_state *layers;
+    struct rt_span tokens, pos, seg, target_row, target; /* u32, uploaded for each batch */
+    struct rt_span h_out;                                /* [T, d]: the residual stream behind the last layer */
+    struct rt_span norm_out, act, z;                     /* scratch: [T, d], [T, F], [T, E r] */
+    struct rt_span picked, picked_norm, logits, loss;    /* [targets, d] twice, [slice, V], words [targets, 2] */
+    struct rt_span dh, dnorm, dact, dgu, d_o, dqkv, dz, dul, dstack, dpicked; /* training */
+    struct rt_span dropped;                              /* [T, d_in] of dropout on the input */
+    struct rt_span step;                                 /* the step block, shaders/step.h */
+    uint32_t T, n_targets, cached;                       /* of the current batch; cached: tokens already in the cache */
+    bool training;                                       /* dropout and statistics are on in the current batch */
+    uint32_t micro_steps;                                /* of the optimizer step: what the balance loss is averaged over */
+};
+
+/* Lays a pass out and asks for its memory. The caller destroys *out also after an error. */
+enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter *adapter, const struct mosld_pass_params *params,
+                                 struct mosld_pass **out, struct rt_error *err);
+enum rt_status mosld_pass_commit(struct mosld_pass *pass, struct rt_error *err);
+void mosld_pass_destroy(struct mosld_pass **pass);
+
+/* Runs the batch up to h_out. training: dropout is drawn (the step block says how) and what backward needs is kept. */
+enum rt_status mosld_forward(struct mosld_pass *pass, const struct mosld_tokens *batch, bool training, struct rt_error *err);
+
+/* Sends the batch's target rows through the output head, slice by slice, and leaves loss and best token of each in pass->loss (words
+ * [n_targets, 2]: see mosld/ops/loss.h). grad_scale not 0: also makes pass->dh, the gradient at h_out. */
+enum rt_status mosld_loss(struct mosld_pass *pass, float grad_scale, struct rt_error *err);
+/* After mosld_loss with a grad_scale: adds the batch's gradients to adapter->gradient. */
+enum rt_status mosld_backward(struct mosld_pass *pass, struct rt_error *err);
+
+/* The logits of n rows of h_out (row numbers in `rows`), n <= the slice, as f32 [n, V] into `out` on the host. */
+enum rt_status mosld_logits(struct mosld_pass *pass, const uint32_t *rows, uint32_t n, float *out, struct rt_error *err);
+uint32_t mosld_pass_slice(const struct mosld_pass *pass);
+
+/* Generation: runs T tokens that follow pass->cached earlier ones; their keys and values join the cache. */
+enum rt_status mosld_forward_cached(struct mosld_pass *pass, const uint32_t *tokens, uint32_t T, struct rt_error *err);
+
+#endif

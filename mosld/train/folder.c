@@ -1,0 +1,121 @@
+/* mosld/train/folder.c - the run folder: made, locked for this process, refused where it holds a run already; run.json. */
+#include "mosld/train/run.h"
+
+#include "mosld/io/file.h"
+#include "mosld/io/json.h"
+#include "mosld/ops/op.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool begins(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+
+/* What a run writes into its folder; nothing else there is ever touched. */
+static bool is_ours(const char *name)
+{
+    return begins(name, "checkpoint-") || begins(name, "events.out.tfevents.") || strcmp(name, "metrics.jsonl") == 0 ||
+           strcmp(name, "run.json") == 0 || strcmp(name, "adapter_config.json") == 0 || strcmp(name, "adapter_model.safetensors") == 0;
+}
+
+static enum rt_status remove_path(const char *path, struct rt_error *err)
+{
+    if (!file_is_folder(path))
+        return unlink(path) == 0 || errno == ENOENT ? RT_OK : rt_fail(err, RT_FAILED, "%s: cannot be removed: %s", path, strerror(errno));
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        char *inner = strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..") ? file_join(path, entry->d_name) : NULL;
+        if (inner)
+            unlink(inner); /* a checkpoint has no folders in it */
+        free(inner);
+    }
+    if (dir)
+        closedir(dir);
+    return rmdir(path) == 0 ? RT_OK : rt_fail(err, RT_FAILED, "%s: cannot be removed: %s", path, strerror(errno));
+}
+
+/* An earlier run in the folder: removed when that was asked for, else refused. */
+static enum rt_status handle_earlier(const struct mosld_train_params *p, struct rt_error *err)
+{
+    DIR *dir = opendir(p->out);
+    struct dirent *entry;
+    enum rt_status st = RT_OK;
+    if (!dir)
+        return rt_fail(err, RT_FAILED, "%s: cannot be read: %s", p->out, strerror(errno));
+    while (!st && (entry = readdir(dir))) {
+        if (!is_ours(entry->d_name))
+            continue;
+        char *path = p->overwrite ? file_join(p->out, entry->d_name) : NULL;
+        st = path ? remove_path(path, err)
+                  : rt_fail(err, RT_USAGE, "%s holds a run already: go on with it by --resume-from-checkpoint last, replace it by "
+                                           "--overwrite-output-dir, or choose another --out", p->out);
+        free(path);
+    }
+    closedir(dir);
+    return st;
+}
+
+enum rt_status run_open_folder(struct mosld_run *run, struct rt_error *err)
+{
+    const struct mosld_train_params *p = run->params;
+    enum rt_status st = file_make_folders(p->out, err);
+    char *path = st ? NULL : file_join(p->out, ".lock");
+    if (st)
+        return st;
+    run->lock = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
+    free(path);
+    if (run->lock < 0)
+        return rt_fail(err, RT_FAILED, "%s: cannot be written: %s", p->out, strerror(errno));
+    if (flock(run->lock, LOCK_EX | LOCK_NB) != 0)
+        return rt_fail(err, RT_USAGE, "%s: another mosld is training into this folder: wait for it or choose another --out", p->out);
+    return p->resume ? RT_OK : handle_earlier(p, err);
+}
+
+/* ---- run.json ---- */
+
+static void add_variants(cJSON *json, struct rt_device *dev)
+{
+    cJSON *list = cJSON_AddObjectToObject(json, "variants");
+    for (const struct op *const *op = op_table; *op; op++) {
+        cJSON *names = cJSON_AddArrayToObject(list, (*op)->name);
+        for (uint32_t i = 0; i < (*op)->n_variants; i++)
+            if ((*op)->variants[i].kind == rt_device_kind(dev))
+                cJSON_AddItemToArray(names, cJSON_CreateString((*op)->variants[i].name));
+    }
+}
+
+enum rt_status run_write_description(struct mosld_run *run, struct rt_error *err)
+{
+    const struct mosld_train_params *p = run->params;
+    const struct rt_device_info *info = rt_device_info(p->model->dev);
+    cJSON *json = cJSON_CreateObject(), *device, *plan;
+    if (!json)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for run.json");
+    cJSON_AddStringToObject(json, "mosld_version", MOSLD_VERSION);
+    cJSON_AddStringToObject(json, "compiler", __VERSION__);
+    device = cJSON_AddObjectToObject(json, "device");
+    cJSON_AddStringToObject(device, "name", info->name);
+    cJSON_AddStringToObject(device, "driver", info->driver);
+    cJSON_AddStringToObject(device, "kind", info->kind == RT_HOST ? "host" : "vulkan");
+    plan = cJSON_AddObjectToObject(json, "plan");
+    cJSON_AddNumberToObject(plan, "steps", (double)run->plan.steps);
+    cJSON_AddNumberToObject(plan, "micro_steps", (double)run->plan.n_micro);
+    cJSON_AddNumberToObject(plan, "rows_per_epoch", (double)run->plan.epoch_rows);
+    cJSON_AddNumberToObject(plan, "largest_micro_batch_tokens", run->most_tokens);
+    cJSON_AddNumberToObject(plan, "trainable_parameters", (double)run->adapter->parameters);
+    cJSON_AddNumberToObject(plan, "head_slice_rows", mosld_pass_slice(run->pass));
+    add_variants(json, p->model->dev);
+    if (p->effective)
+        cJSON_AddItemToObject(json, "configuration", cJSON_Duplicate(p->effective, true));
+    char *path = file_join(p->out, "run.json");
+    enum rt_status st = path ? json_write_file(path, json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for run.json");
+    free(path);
+    cJSON_Delete(json);
+    return st;
+}

@@ -1,0 +1,106 @@
+/* tools/perplexity.c - mosld perplexity: how well a model foresees a text, in windows of the context. */
+#include "tools/commands.h"
+
+#include "mosld/eval/score.h"
+#include "mosld/io/file.h"
+#include "mosld/io/json.h"
+#include "tools/session.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct perplexity_options {
+    struct session_options session;
+    char *text;
+    int64_t context;
+};
+
+static const struct option table[] = {
+    SESSION_OPTIONS(struct perplexity_options),
+    {.name = "adapter", OPTION_STRING(struct perplexity_options, session.adapter), .value = "DIR", .help = "an adapter's folder"},
+    {.name = "text", OPTION_STRING(struct perplexity_options, text), .value = "FILE", .required = true, .section = "What is measured",
+     .help = "a file of text, UTF-8"},
+    {.name = "context", OPTION_INT(struct perplexity_options, context, 2, 1 << 22), .help = "tokens of a window; windows do not overlap"},
+    {.name = "json", OPTION_BOOL(struct perplexity_options, session.json), .help = "print one JSON document"},
+};
+
+/* Windows of the text as plain rows, all of whose tokens but the first are targets. */
+static enum rt_status cut_windows(const struct session *s, const char *path, uint32_t window, struct mosld_examples *out, struct rt_error *err)
+{
+    char *text = NULL;
+    size_t size, n;
+    int32_t *ids = NULL;
+    enum rt_status st = file_read(path, 1ull << 30, &text, &size, err);
+    if (!st)
+        st = mosld_tokenizer_encode(s->tokenizer, text, size, NULL, &ids, &n, err);
+    struct mosld_encoder encoder = session_encoder(s);
+    for (size_t first = 0; !st && first + 1 < n; first += window) {
+        struct mosld_record record = {.kind = MOSLD_RECORD_TOKENS, .file = path, .line = 1 + first / window, .ids = ids + first,
+                                      .n_ids = n - first < window ? n - first : window};
+        if (record.n_ids > 1)
+            st = mosld_examples_add(out, &encoder, mosld_example_options(.max_length = window), &record, err);
+    }
+    if (!st && out->n == 0)
+        st = rt_fail(err, RT_BAD_FILE, "%s: is less than two tokens: there is nothing to foresee", path);
+    free(text);
+    free(ids);
+    return st;
+}
+
+static void on_progress(void *user, uint64_t done, uint64_t of)
+{
+    (void)user;
+    progress_line("window %llu of %llu", (unsigned long long)done, (unsigned long long)of);
+}
+
+static enum rt_status run(struct session *s, const struct perplexity_options *o, struct rt_error *err)
+{
+    struct mosld_examples windows = {0};
+    struct mosld_score score = {0};
+    struct mosld_pass_params pass = {0};
+    enum rt_status st = session_open_file(s, &o->session, err);
+    if (!st)
+        st = session_need_tokenizer(s, err);
+    if (st)
+        return st;
+    uint32_t most = mosld_model_file_config(s->file)->max_positions, window = o->context < most ? (uint32_t)o->context : most;
+    st = cut_windows(s, o->text, window, &windows, err);
+    if (!st)
+        st = mosld_score_size(&windows, 0, window, &pass.max_tokens, &pass.max_targets, err);
+    if (!st)
+        st = session_open_pass(s, &o->session, window, &pass, err);
+    if (!st)
+        st = mosld_score_examples(s->pass, &windows, 0, window, on_progress, NULL, &session_interrupted, &score, err);
+    progress_line("%s", "");
+    if (!st && o->session.json)
+        printf("{\"perplexity\": %.8g, \"loss\": %.8g, \"tokens\": %llu, \"context\": %u}\n", exp(score.loss), score.loss,
+               (unsigned long long)score.loss_targets, window);
+    else if (!st)
+        printf("perplexity %.4f (loss %.6f over %llu tokens, windows of %u)\n", exp(score.loss), score.loss,
+               (unsigned long long)score.loss_targets, window);
+    mosld_score_finish(&score);
+    mosld_examples_finish(&windows);
+    return st;
+}
+
+int cmd_perplexity(int argc, char **argv)
+{
+    struct perplexity_options v = {.session = {SESSION_DEFAULTS}, .context = 512};
+    struct session s = {0};
+    struct rt_error err = {0};
+    struct options o;
+    enum rt_status st = options_init(&o, "mosld perplexity --model PATH [--adapter DIR] --text FILE [options]", table,
+                                     sizeof table / sizeof *table, &v, &err);
+    if (!st)
+        st = options_parse(&o, argc, argv, &err);
+    if (!st && o.help)
+        options_print_help(&o, stdout);
+    else if (!st) {
+        session_catch_interrupt();
+        st = run(&s, &v, &err);
+    }
+    session_close(&s);
+    options_finish(&o);
+    return session_exit("perplexity", st, &err);
+}

@@ -1,0 +1,170 @@
+/* tools/session.c - see session.h. */
+#include "tools/session.h"
+
+#include "mosld/adapter/adapter_file.h"
+#include "mosld/ops/op.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TRY(call)                    \
+    do {                             \
+        enum rt_status st_ = (call); \
+        if (st_)                     \
+            return st_;              \
+    } while (0)
+
+const char *const session_weights[] = {"file", "f32", "f16", "bf16", NULL};
+
+/* ---- opening ---- */
+
+static enum rt_status open_chat(struct session *s, const struct session_options *o, struct rt_error *err)
+{
+    const char *jinja = s->tokenizer ? mosld_tokenizer_chat_template(s->tokenizer) : NULL;
+    if (o->chat_template) {
+        s->has_chat = true;
+        return mosld_chat_template_by_name(o->chat_template, &s->chat, err);
+    }
+    if (!jinja)
+        rt_fail(&s->why_no_chat, RT_USAGE, "%s: the model has no chat template: name one with --chat-template", o->model);
+    else if (mosld_chat_template_recognise(jinja, &s->chat, &s->why_no_chat) == RT_OK)
+        s->has_chat = true;
+    else
+        rt_error_prefix(&s->why_no_chat, "%s", o->model);
+    return RT_OK; /* said when a template is needed */
+}
+
+enum rt_status session_open_file(struct session *s, const struct session_options *o, struct rt_error *err)
+{
+    TRY(mosld_model_file_open(o->model, &s->file, err));
+    const struct gguf *gguf = mosld_model_file_gguf(s->file);
+    enum rt_status st = gguf ? mosld_tokenizer_open_gguf(gguf, &s->tokenizer, &s->why_no_tokenizer)
+                             : mosld_tokenizer_open_dir(o->model, &s->tokenizer, &s->why_no_tokenizer);
+    if (st)
+        s->tokenizer = NULL;
+    return open_chat(s, o, err);
+}
+
+enum rt_status session_need_tokenizer(const struct session *s, struct rt_error *err)
+{
+    if (s->tokenizer)
+        return RT_OK;
+    return rt_fail(err, s->why_no_tokenizer.status, "%s", s->why_no_tokenizer.text);
+}
+
+enum rt_status session_need_chat(const struct session *s, struct rt_error *err)
+{
+    return s->has_chat ? RT_OK : rt_fail(err, s->why_no_chat.status, "%s", s->why_no_chat.text);
+}
+
+struct mosld_encoder session_encoder(const struct session *s)
+{
+    return (struct mosld_encoder){.tokenizer = s->tokenizer, .chat = s->has_chat ? &s->chat : NULL, .vocab_size = mosld_model_file_config(s->file)->vocab_size};
+}
+
+enum rt_status session_open_device(struct session *s, const struct session_options *o, struct rt_error *err)
+{
+    struct rt_device_params params = {.name = o->device, .threads = (int)o->threads, .memory_limit = (uint64_t)(o->memory_limit * 1048576)};
+    return rt_device_open(&params, &s->dev, err);
+}
+
+enum rt_status session_open_pass(struct session *s, const struct session_options *o, uint32_t positions, const struct mosld_pass_params *pass,
+                                 struct rt_error *err)
+{
+    TRY(session_open_device(s, o, err));
+    if (!positions)
+        positions = mosld_model_file_config(s->file)->max_positions;
+    TRY(mosld_model_create(s->dev, s->file, positions, o->weights - 1, &s->model, err));
+    if (o->adapter) {
+        struct mosld_adapter_params params;
+        TRY(mosld_adapter_read_params(o->adapter, &params, err));
+        TRY(mosld_adapter_create(s->dev, &s->model->config, &params, false, false, &s->adapter, err));
+        TRY(mosld_adapter_commit(s->adapter, err));
+        TRY(mosld_adapter_read(s->adapter, o->adapter, err));
+    }
+    TRY(mosld_pass_create(s->model, s->adapter, pass, &s->pass, err));
+    TRY(mosld_pass_commit(s->pass, err));
+    TRY(mosld_model_load(s->model, s->file, err));
+    return op_prepare_all(s->dev, err);
+}
+
+void session_close(struct session *s)
+{
+    mosld_pass_destroy(&s->pass);
+    mosld_adapter_destroy(&s->adapter);
+    mosld_model_destroy(&s->model);
+    rt_device_close(&s->dev);
+    mosld_tokenizer_close(s->tokenizer);
+    mosld_model_file_close(&s->file);
+    *s = (struct session){0};
+}
+
+/* ---- talking ---- */
+
+static bool line_open;
+
+int session_exit(const char *command, enum rt_status st, const struct rt_error *err)
+{
+    static const int exits[] = {[RT_OK] = 0, [RT_FAILED] = 1, [RT_USAGE] = 2, [RT_BAD_FILE] = 3, [RT_NO_DEVICE] = 4, [RT_NO_MEMORY] = 4,
+                                [RT_DEVICE_LOST] = 4, [RT_INTERRUPTED] = 130};
+    progress_line("%s", "");
+    if (st)
+        fprintf(stderr, "mosld %s: %s\n", command, err->text);
+    return exits[st];
+}
+
+bool progress_is_terminal(void) { return isatty(STDERR_FILENO); }
+
+void progress_line(const char *format, ...)
+{
+    static time_t last;
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (progress_is_terminal()) {
+        if (*text || line_open)
+            fprintf(stderr, "\r%.79s\033[K%s", text, "");
+        line_open = *text != 0;
+        fflush(stderr);
+        return;
+    }
+    time_t now = time(NULL);
+    if (*text && now - last >= 10) {
+        fprintf(stderr, "%s\n", text);
+        last = now;
+    }
+}
+
+volatile sig_atomic_t session_interrupted;
+
+static void on_interrupt(int signal)
+{
+    (void)signal;
+    if (session_interrupted)
+        _exit(130);
+    session_interrupted = 1;
+}
+
+void session_catch_interrupt(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+const char *duration_text(double seconds, char *text, size_t size)
+{
+    long s = seconds < 0 || !(seconds < 1e9) ? 0 : (long)(seconds + 0.5);
+    if (s < 60)
+        snprintf(text, size, "%ld s", s);
+    else if (s < 3600)
+        snprintf(text, size, "%ld min %ld s", s / 60, s % 60);
+    else
+        snprintf(text, size, "%ld h %ld min", s / 3600, s % 3600 / 60);
+    return text;
+}

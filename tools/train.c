@@ -1,0 +1,243 @@
+/* tools/train.c - mosld train: from tasks and a model to an adapter. */
+#include "tools/commands.h"
+
+#include "mosld/adapter/adapter_file.h"
+#include "mosld/io/json.h"
+#include "mosld/train/trainer.h"
+#include "tools/train_options.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct training {
+    struct train_options o;
+    struct mosld_train_config config;
+    struct mosld_example_options example;
+    struct session s;
+    struct mosld_task *tasks, *eval_tasks;
+    struct mosld_train_task *views, *eval_views;
+    size_t n, n_eval;
+    double last_loss, last_eval;
+    char *saved;
+    uint64_t steps;
+};
+
+/* ---- tasks ---- */
+
+static enum rt_status load_tasks(struct training *t, const struct option_list *list, enum mosld_task_split split, uint64_t limit,
+                                 struct mosld_task **tasks, struct mosld_train_task **views, size_t *n, struct rt_error *err)
+{
+    *tasks = calloc(list->n + 1, sizeof **tasks);
+    *views = calloc(list->n + 1, sizeof **views);
+    if (!*tasks || !*views)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the tasks");
+    struct mosld_task_params params = {.encoder = session_encoder(&t->s), .example = t->example, .split = split, .limit = limit};
+    for (size_t i = 0; i < list->n; i++) {
+        struct mosld_task_spec spec;
+        char text[512];
+        enum rt_status st = mosld_task_spec_parse(list->item[i], &spec, err);
+        if (st)
+            return st;
+        struct mosld_task *task = &(*tasks)[i];
+        st = mosld_task_load(&spec, &params, task, err);
+        double weight = spec.weighted ? spec.weight : 0;
+        mosld_task_spec_finish(&spec);
+        if (st)
+            return st;
+        (*views)[i] = (struct mosld_train_task){.name = task->name, .path = task->path, .weight = weight, .examples = &task->examples};
+        ++*n;
+        for (size_t j = 0; j < i; j++)
+            if (strcmp((*views)[j].name, task->name) == 0)
+                return rt_fail(err, RT_USAGE, "two tasks are called %s: give each a name of its own", task->name);
+        if (mosld_task_describe_losses(task, t->example.max_length, text, sizeof text))
+            fprintf(stderr, "%s\n", text);
+    }
+    return RT_OK;
+}
+
+/* ---- what is told while it runs ---- */
+
+static void print_memory(const struct mosld_train_plan *p)
+{
+    double mib = 1 << 20;
+    fprintf(stderr, "  memory     %.0f MiB: weights %.0f, adapter and optimizer %.1f, activations %.0f, scratch %.0f\n",
+            (double)(p->weights + p->adapter + p->activations + p->scratch) / mib, (double)p->weights / mib, (double)p->adapter / mib,
+            (double)p->activations / mib, (double)p->scratch / mib);
+}
+
+static void on_planned(void *user, const struct mosld_train_plan *p)
+{
+    struct training *t = user;
+    const struct rt_device_info *info = rt_device_info(t->s.dev);
+    const struct mosld_config *c = mosld_model_file_config(t->s.file);
+    struct mosld_adapter_params a = t->config.adapter;
+    if (t->o.init_adapter)
+        mosld_adapter_read_params(t->o.init_adapter, &a, NULL);
+    fprintf(stderr, "  device     %s (%s)\n", info->name, info->driver);
+    fprintf(stderr, "  model      %s: %s, %u layers, %.1f M parameters\n", t->o.session.model, mosld_arch_name(c->arch), c->num_layers,
+            (double)p->model_parameters / 1e6);
+    fprintf(stderr, "  adapter    %s, r %u, alpha %g", mosld_method_names[a.method], a.r, a.lora_alpha);
+    if (mosld_has_router(&a))
+        fprintf(stderr, ", %u%s experts, top %u", a.num_experts[0], a.n_num_experts > 1 ? "..." : "", a.top_k);
+    fprintf(stderr, ", dropout %g%s; on", a.dropout, a.dropout > 0 ? a.dropout_on == MOSLD_DROPOUT_A ? " of A" : " of the input" : "");
+    for (int i = 0; i < MOSLD_LINEARS; i++)
+        if (a.targets[i])
+            fprintf(stderr, " %s", mosld_linear_names[i]);
+    fprintf(stderr, "\n  trainable  %llu of %llu parameters, %.3f %%\n", (unsigned long long)p->parameters,
+            (unsigned long long)(p->parameters + p->model_parameters), 100.0 * (double)p->parameters / (double)(p->parameters + p->model_parameters));
+    for (size_t i = 0; i < t->n; i++)
+        fprintf(stderr, "  task       %s: %zu rows, %zu tokens, %zu of them targets%s\n", t->tasks[i].name, t->tasks[i].examples.n,
+                t->tasks[i].examples.counts.tokens, t->tasks[i].examples.counts.targets, t->views[i].weight > 0 ? ", weighted" : "");
+    fprintf(stderr, "  plan       %llu steps, %.3g epochs of %llu rows; at most %u tokens a pass; %llu steps of warm-up\n",
+            (unsigned long long)p->steps, p->epochs, (unsigned long long)p->epoch_rows, p->most_tokens, (unsigned long long)p->warmup);
+    print_memory(p);
+    if (mosld_has_router(&a))
+        fprintf(stderr, "  note       a mixture of experts cannot be merged into the model, and only mosld runs it\n");
+    t->steps = p->steps;
+}
+
+static void on_step(void *user, const struct mosld_train_progress *p)
+{
+    struct training *t = user;
+    char left[32];
+    t->last_loss = p->loss;
+    duration_text(p->seconds_left, left, sizeof left);
+    if (p->skipped)
+        fprintf(stderr, "%sstep %llu: loss or gradient is not finite: the step was skipped\n", progress_is_terminal() ? "\r\033[K" : "",
+                (unsigned long long)p->step);
+    if (progress_is_terminal() && p->step < p->steps)
+        progress_line("step %llu/%llu  loss %.4f  %.0f tokens/s  %s left", (unsigned long long)p->step, (unsigned long long)p->steps, p->loss,
+                      p->tokens_per_second, left);
+    if (p->step % t->config.logging_steps == 0 || p->step == p->steps || p->step == 1) {
+        progress_line("%s", "");
+        fprintf(stderr, "step %llu/%llu  epoch %.2f  loss %.4f", (unsigned long long)p->step, (unsigned long long)p->steps, p->epoch, p->loss);
+        if (p->load && p->aux_loss > 0)
+            fprintf(stderr, "  aux %.4f", p->aux_loss);
+        fprintf(stderr, "  lr %.2e  norm %.2f  %.0f tokens/s  %s left\n", p->learning_rate, p->grad_norm, p->tokens_per_second, left);
+    }
+}
+
+static void on_evaluated(void *user, uint64_t step, const double *loss, double mean, bool best)
+{
+    struct training *t = user;
+    progress_line("%s", "");
+    fprintf(stderr, "step %llu  validation loss %.4f%s:", (unsigned long long)step, mean, best ? " (lowest so far)" : "");
+    for (size_t i = 0; i < t->n_eval; i++)
+        fprintf(stderr, " %s %.4f", t->eval_tasks[i].name, loss[i]);
+    fprintf(stderr, "\n");
+    t->last_eval = mean;
+}
+
+static void on_evaluating(void *user, uint64_t done, uint64_t of)
+{
+    (void)user;
+    progress_line("validation loss: batch %llu of %llu", (unsigned long long)done + 1, (unsigned long long)of);
+}
+
+static void on_saved(void *user, const char *path)
+{
+    struct training *t = user;
+    progress_line("%s", "");
+    fprintf(stderr, "wrote %s\n", path);
+    free(t->saved);
+    t->saved = strdup(path);
+}
+
+static void on_note(void *user, const char *sentence)
+{
+    (void)user;
+    progress_line("%s", "");
+    fprintf(stderr, "note: %s\n", sentence);
+}
+
+/* ---- the run ---- */
+
+/* An adapter's run.json has the configuration under "configuration": --config takes that file too. */
+static enum rt_status train(struct training *t, const struct options *given, struct rt_error *err)
+{
+    enum rt_status st = session_open_file(&t->s, &t->o.session, err);
+    uint32_t most = st ? 0 : mosld_model_file_config(t->s.file)->max_positions;
+    if (!st && t->example.max_length > most) {
+        fprintf(stderr, "max_length: %u is more than the model's %u positions, which are taken\n", t->example.max_length, most);
+        t->example.max_length = t->config.max_length = most;
+    }
+    if (!st)
+        st = load_tasks(t, &t->o.task, MOSLD_SPLIT_TRAIN, 0, &t->tasks, &t->views, &t->n, err);
+    if (!st)
+        st = load_tasks(t, &t->o.eval_task, MOSLD_SPLIT_VALIDATION, (uint64_t)t->o.eval_limit, &t->eval_tasks, &t->eval_views, &t->n_eval, err);
+    uint32_t longest = 2;
+    for (size_t i = 0; i < t->n + t->n_eval && !st; i++) {
+        uint32_t l = i < t->n ? t->tasks[i].examples.counts.longest : t->eval_tasks[i - t->n].examples.counts.longest;
+        longest = l > longest ? l : longest;
+    }
+    if (!st)
+        st = session_open_device(&t->s, &t->o.session, err);
+    if (!st)
+        st = mosld_model_create(t->s.dev, t->s.file, longest, t->o.session.weights - 1, &t->s.model, err);
+    if (st)
+        return st;
+    cJSON *effective = options_to_json(given);
+    struct mosld_train_params params = {
+        .model = t->s.model, .file = t->s.file, .config = &t->config, .tasks = t->views, .eval_tasks = t->eval_views, .n_tasks = (uint32_t)t->n,
+        .n_eval_tasks = (uint32_t)t->n_eval, .out = t->o.out, .base_model = t->o.session.model, .effective = effective,
+        .resume = t->o.resume_from_checkpoint, .overwrite = t->o.overwrite_output_dir, .init_adapter = t->o.init_adapter,
+        .dropout_mask = t->o.dropout_mask, .dump_gradients = t->o.dump_gradients, .plan_only = t->o.plan, .interrupted = &session_interrupted,
+        .events = {.user = t, .planned = on_planned, .step = on_step, .evaluated = on_evaluated, .evaluating = on_evaluating, .saved = on_saved,
+                   .note = on_note}};
+    st = mosld_train(&params, err);
+    cJSON_Delete(effective);
+    return st;
+}
+
+static void print_end(const struct training *t)
+{
+    if (t->o.session.json) {
+        cJSON *json = cJSON_CreateObject();
+        cJSON_AddStringToObject(json, "out", t->o.out);
+        cJSON_AddNumberToObject(json, "steps", (double)t->steps);
+        cJSON_AddItemToObject(json, "loss", isfinite(t->last_loss) ? cJSON_CreateNumber(t->last_loss) : cJSON_CreateNull());
+        if (t->n_eval)
+            cJSON_AddNumberToObject(json, "eval_loss", t->last_eval);
+        char *text = cJSON_PrintUnformatted(json);
+        if (text)
+            puts(text);
+        cJSON_free(text);
+        cJSON_Delete(json);
+    }
+    fprintf(stderr, "The adapter is in %s; its course is in %s/metrics.jsonl. Next, for example:\n"
+                    "  mosld generate --model %s --adapter %s --chat\n", t->o.out, t->o.out, t->o.session.model, t->o.out);
+}
+
+int cmd_train(int argc, char **argv)
+{
+    struct training t = {.o = train_option_defaults};
+    struct rt_error err = {0};
+    struct options o;
+    enum rt_status st = options_init(&o, "mosld train --model PATH --task NAME=FILE ... --out DIR [options]", train_option_table,
+                                     train_option_count, &t.o, &err);
+    if (!st)
+        st = options_parse(&o, argc, argv, &err);
+    if (!st && o.help) {
+        options_print_help(&o, stdout);
+    } else if (!st) {
+        session_catch_interrupt();
+        st = train_options_resolve(&t.o, &o, &t.config, &t.example, &err);
+        if (!st)
+            st = train(&t, &o, &err);
+        if (!st && !t.o.plan)
+            print_end(&t);
+    }
+    for (size_t i = 0; i < t.n; i++)
+        mosld_task_finish(&t.tasks[i]);
+    for (size_t i = 0; i < t.n_eval; i++)
+        mosld_task_finish(&t.eval_tasks[i]);
+    free(t.tasks);
+    free(t.eval_tasks);
+    free(t.views);
+    free(t.eval_views);
+    free(t.saved);
+    session_close(&t.s);
+    options_finish(&o);
+    return session_exit("train", st, &err);
+}
