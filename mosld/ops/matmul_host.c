@@ -11,6 +11,8 @@
 #define SCRATCH_FLOATS (192 * 1024) /* most of a level 2 cache */
 #define SMALL_FLOATS 2048           /* on the stack, for when there is no memory for more: slow, and right */
 #define ENOUGH_TILES 8
+#define FEWEST_TILES 4
+#define SMALL_TILE (160 * 160) /* below this, packing costs more than sharing out gains */
 
 struct product {
     struct rt_device *dev;
@@ -47,7 +49,8 @@ static struct tiling cut(uint32_t rows, uint32_t cols)
     uint64_t count;
     for (;;) {
         count = ((uint64_t)rows + r - 1) / r * (((uint64_t)cols + c - 1) / c);
-        if (count >= ENOUGH_TILES || (r <= 64 && c <= 64))
+        bool small = (r <= 64 && c <= 64) || (count >= FEWEST_TILES && (uint64_t)r * c <= SMALL_TILE);
+        if (count >= ENOUGH_TILES || small)
             break;
         if (r > c || c <= 64)
             r = round_up((r + 1) / 2);
