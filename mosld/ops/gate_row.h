@@ -9,12 +9,9 @@
 
 #include "mosld/ops/host_math.h"
 #include "mosld/ops/mixture.h"
-#include "mosld/ops/op.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-extern const struct op op_gate_desc, op_gate_bwd_desc, op_router_stats_desc;
 
 /* Whether expert e is among the k first. */
 #define GATE_KEEPS(type, name)                                                                                         \

@@ -18,6 +18,9 @@
 
 #define MOSLD_MAX_EXPERTS 64
 
+struct op;
+extern const struct op op_gate_desc, op_gate_bwd_desc, op_router_stats_desc, op_dropout_desc; /* one dropout does weights and inputs */
+
 struct op_gate {
     struct rt_span ul, z;
     uint32_t rows, ul_stride, u_col, l_col, r, experts, top_k;
