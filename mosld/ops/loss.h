@@ -10,6 +10,9 @@
 
 #include "runtime/rt.h"
 
+struct op;
+extern const struct op op_cross_entropy_desc;
+
 struct op_cross_entropy {
     struct rt_span logits, targets, loss; /* loss: 32-bit words [rows, 2]: the loss (f32), then `best` (u32) */
     uint32_t n, V, row0;
