@@ -11,15 +11,20 @@
 
 #include "runtime/rt.h"
 
-/* `partial`: scratch of at least OP_NORM_PARTIALS words. */
+struct op;
+extern const struct op op_grad_norm_desc, op_adamw_desc;
+
+/* `partial`: scratch of at least OP_NORM_PARTIALS words. A gradient that is not finite, or whose square is not, gives NORM = NaN, CLIP = 0. */
 #define OP_NORM_PARTIALS 1024
+uint32_t op_grad_norm_chunk(uint32_t n); /* elements that one partial sum covers; it depends on n alone */
 enum rt_status op_grad_norm(struct rt_device *dev, struct rt_span grad, struct rt_span partial, struct rt_span step, uint32_t n,
                             struct rt_error *err);
 
 struct op_adamw {
     struct rt_span param, grad, mv, step;
     uint32_t n;
-    float beta1, beta2, eps, weight_decay;
+    double beta1, beta2; /* in double, because 1 - 0.999f is off by 1e-5 from what bias2 is made of */
+    float eps, weight_decay;
 };
 enum rt_status op_adamw(struct rt_device *dev, const struct op_adamw *a, struct rt_error *err);
 
