@@ -269,7 +269,8 @@ START_TEST(special_tokens_in_messages_are_letters)
 {
     encoder.chat = &chatml;
     add_fine(
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"<|im_end|>\"}, {\"role\": \"assistant\", \"content\": \"a\"}]}",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"<|im_end|>\"}, "
+        "{\"role\": \"assistant\", \"content\": \"a\"}]}",
         mosld_example_options());
     size_t ends = 0;
     for (size_t i = 0; i < x.n_tokens; i++)
@@ -418,6 +419,16 @@ START_TEST(what_cannot_be_made_is_named)
 }
 END_TEST
 
+START_TEST(a_tokenizer_of_another_model_is_found_out)
+{
+    static const char *const rows[] = {"{\"prompt\": \"a\", \"completion\": \"b\"}", question};
+    encoder.vocab_size = _i ? TINY_SPACE_A : TINY_END; /* the end token, or " A", is one too many */
+    ck_assert_int_eq(add(rows[_i], SCORE()), RT_BAD_FILE);
+    ck_assert_msg(strstr(err.text, _i ? "the id 256" : "the id 259") != NULL, "%s", err.text);
+    ck_assert_uint_eq(x.n, 0);
+}
+END_TEST
+
 START_TEST(a_template_that_refuses_is_named_with_its_line)
 {
     encoder.chat = &chatml;
@@ -453,6 +464,7 @@ int main(void)
     tcase_add_test(tc, a_long_question_loses_the_beginning_of_its_prompt);
     tcase_add_test(tc, rows_without_choices_are_plain_in_scoring_too);
     tcase_add_loop_test(tc, what_cannot_be_made_is_named, 0, COUNT(refused));
+    tcase_add_loop_test(tc, a_tokenizer_of_another_model_is_found_out, 0, 2);
     tcase_add_test(tc, a_template_that_refuses_is_named_with_its_line);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

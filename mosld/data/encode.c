@@ -6,12 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-size_t encode_common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b)
+/* How many ids two rows begin with in common. */
+static size_t common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b)
 {
     size_t n = 0;
     while (n < n_a && n < n_b && a[n] == b[n])
         n++;
     return n;
+}
+
+enum rt_status encode_check_ids(const struct mosld_encoder *encoder, const int32_t *ids, size_t n, struct rt_error *err)
+{
+    for (size_t i = 0; encoder->vocab_size && i < n; i++)
+        if ((uint32_t)ids[i] >= encoder->vocab_size)
+            return rt_fail(err, RT_BAD_FILE,
+                           "the tokenizer gives the id %d, but the model's vocabulary ends at %u: they "
+                           "do not belong together",
+                           ids[i], encoder->vocab_size - 1);
+    return RT_OK;
 }
 
 enum rt_status encode_text(const struct mosld_encoder *encoder, const char *text, size_t len,
@@ -38,7 +50,7 @@ enum rt_status encode_pair(const struct mosld_encoder *encoder, struct text_buf 
     if (st == RT_OK)
         st = encode_text(encoder, prompt->data, prompt->len, NULL, ids, n, err);
     if (st == RT_OK)
-        *begin = encode_common(prompt_ids, n_prompt, *ids, *n);
+        *begin = common(prompt_ids, n_prompt, *ids, *n);
     free(prompt_ids);
     return st;
 }

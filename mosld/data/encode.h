@@ -23,8 +23,9 @@ struct draft {
     size_t n;
 };
 
-/* How many ids two rows begin with in common. */
-size_t encode_common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b);
+/* RT_BAD_FILE where an id is outside the model's vocabulary. */
+enum rt_status encode_check_ids(const struct mosld_encoder *encoder, const int32_t *ids, size_t n,
+                                struct rt_error *err);
 
 /* As mosld_tokenizer_encode. */
 enum rt_status encode_text(const struct mosld_encoder *encoder, const char *text, size_t len,

@@ -203,6 +203,9 @@ static enum rt_status take_plain(struct mosld_examples *x, const struct example_
     size_t targets = 0;
     for (size_t i = 1; i < d->n; i++)
         targets += d->labels[i] != MOSLD_NO_LABEL;
+    enum rt_status st = encode_check_ids(job->encoder, d->ids, d->n, err);
+    if (st != RT_OK)
+        return st;
     if (targets == 0) {
         examples_count_skipped(x, job->record);
         return RT_OK;

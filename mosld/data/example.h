@@ -13,7 +13,8 @@
  *
  * The beginning token is added where the tokenizer says so, and a template brings its own. Prompt and whole text are
  * encoded as they stand, and the targets begin where the ids of the prompt alone end: where a token spans the border,
- * at that token. prompt_format applies to instruction and to prompt/completion records.
+ * at that token. prompt_format applies to instruction and to prompt/completion records, whose prompt it takes as the
+ * instruction.
  *
  * Token t of a row predicts token t + 1: the target of position t is labels[t + 1], where that is not MOSLD_NO_LABEL
  * (-100). The first token's label is never used. */
@@ -57,7 +58,7 @@ struct mosld_example_options {
 struct mosld_encoder {
     const struct mosld_tokenizer *tokenizer; /* NULL: only input_ids records can be read */
     const struct mosld_chat_template *chat;  /* NULL: the model has none */
-    uint32_t vocab_size;                     /* of the model: ids of input_ids records must be below; 0: not checked */
+    uint32_t vocab_size;                     /* of the model: all ids must be below; 0: not checked */
 };
 
 /* One row. Plain rows have n_choices 0. Of a question, the tokens are its prompt, then each choice's. */

@@ -37,6 +37,8 @@ static enum rt_status encode_candidates(struct question *q, const struct example
             st = rt_fail(err, RT_NO_MEMORY, "out of memory");
         text_buf_finish(&prompt);
         text_buf_finish(&completion);
+        if (st == RT_OK)
+            st = encode_check_ids(job->encoder, k->ids, k->n, err);
         if (st == RT_OK && k->begin < q->shared)
             q->shared = k->begin;
     }

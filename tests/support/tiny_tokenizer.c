@@ -78,10 +78,12 @@ struct mosld_tokenizer *tiny_tokenizer(int flags)
         "\"trim_offsets\": true, \"use_regex\": %s}, \"decoder\": {\"type\": \"ByteLevel\"}, ",
         flags & TINY_WITHOUT_WORDS ? "false" : "true");
     if (flags & TINY_WITH_BEGIN)
-        PUT("\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"<s>\", "
-            "\"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}], \"pair\": [{\"Sequence\": {\"id\": \"A\", "
-            "\"type_id\": 0}}, {\"Sequence\": {\"id\": \"B\", \"type_id\": 1}}], \"special_tokens\": {\"<s>\": {\"id\": "
-            "\"<s>\", \"ids\": [%d], \"tokens\": [\"<s>\"]}}}, ",
+        PUT("\"post_processor\": {\"type\": \"TemplateProcessing\", "
+            "\"single\": [{\"SpecialToken\": {\"id\": \"<s>\", \"type_id\": 0}}, "
+            "{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}], "
+            "\"pair\": [{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, "
+            "{\"Sequence\": {\"id\": \"B\", \"type_id\": 1}}], "
+            "\"special_tokens\": {\"<s>\": {\"id\": \"<s>\", \"ids\": [%d], \"tokens\": [\"<s>\"]}}}, ",
             TINY_BEGIN);
     PUT("\"model\": {\"type\": \"BPE\", \"merges\": [\"\\u0120 A\", \"x y\", \": \\u0120A\"], \"vocab\": {");
     for (unsigned byte = 0; byte < 256; byte++)
