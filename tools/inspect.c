@@ -9,8 +9,10 @@
 #include "mosld/model/model_file.h"
 #include "tools/commands.h"
 #include "tools/inspect_text.h"
+#include "tools/options.h"
+#include "tools/session.h"
 
-#include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -338,20 +340,6 @@ static enum rt_status inspect(const char *path, bool tensors, cJSON *document, s
 
 /* ---- the command ---- */
 
-static void usage(FILE *to)
-{
-    fputs("usage: mosld inspect PATH [--tensors] [--json]\n\n"
-          "Shows what is in a model (a Hugging Face folder or a GGUF file), an adapter, a\n"
-          "checkpoint or a safetensors file, and whether mosld runs the model.\n\n"
-          "  --tensors  also list every tensor: name, type, shape\n"
-          "  --json     one JSON document\n", to);
-}
-
-static int exit_status(enum rt_status st)
-{
-    return st == RT_OK ? 0 : st == RT_USAGE ? 2 : st == RT_BAD_FILE ? 3 : st == RT_NO_MEMORY ? 4 : 1;
-}
-
 static enum rt_status print_document(const cJSON *document, bool json, struct rt_error *err)
 {
     if (json) {
@@ -366,32 +354,46 @@ static enum rt_status print_document(const cJSON *document, bool json, struct rt
     return fflush(stdout) == 0 ? RT_OK : rt_fail(err, RT_FAILED, "standard output cannot be written");
 }
 
+struct inspect_values {
+    bool json, tensors;
+};
+
+static const struct option table[] = {
+    {.name = "tensors", OPTION_BOOL(struct inspect_values, tensors), .help = "also list every tensor: name, type, shape"},
+    {.name = "json", OPTION_BOOL(struct inspect_values, json), .help = "one JSON document on standard output"},
+};
+
+static const char usage[] = "mosld inspect PATH [--tensors] [--json]\n"
+                            "PATH: a model (a Hugging Face folder or a GGUF file), an adapter, a checkpoint,\n"
+                            "or a safetensors file. Of a model it says whether mosld runs it.";
+
+static enum rt_status run(const struct options *o, const struct inspect_values *v, struct rt_error *err)
+{
+    if (o->help) {
+        options_print_help(o, stdout);
+        return RT_OK;
+    }
+    if (o->arguments.n != 1)
+        return rt_fail(err, RT_USAGE, "name the file or folder to look at: mosld inspect PATH");
+    cJSON *document = cJSON_CreateObject();
+    enum rt_status st = document ? inspect(o->arguments.item[0], v->tensors, document, err) : rt_fail(err, RT_NO_MEMORY, "no memory");
+    if (st == RT_OK)
+        st = print_document(document, v->json, err);
+    cJSON_Delete(document);
+    return st;
+}
+
 int cmd_inspect(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"tensors", no_argument, NULL, 't'},
-                                            {"help", no_argument, NULL, 'h'}, {0}};
-    bool json = false, tensors = false;
-    optind = 0;
-    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        if (c == 'h' || c == '?') {
-            usage(c == 'h' ? stdout : stderr);
-            return c == 'h' ? 0 : 2;
-        }
-        json = json || c == 'j';
-        tensors = tensors || c == 't';
-    }
-    if (argc - optind != 1) {
-        fprintf(stderr, "mosld inspect: %s\n", argc == optind ? "name a file or folder" : "name one file or folder");
-        usage(stderr);
-        return 2;
-    }
+    struct inspect_values values = {0};
     struct rt_error err = {0};
-    cJSON *document = cJSON_CreateObject();
-    enum rt_status st = inspect(argv[optind], tensors, document, &err);
+    struct options o = {0};
+    enum rt_status st = options_init(&o, usage, table, sizeof table / sizeof *table, &values, &err);
+    o.max_arguments = 1;
     if (st == RT_OK)
-        st = print_document(document, json, &err);
-    cJSON_Delete(document);
-    if (st != RT_OK)
-        fprintf(stderr, "mosld inspect: %s\n", err.text);
-    return exit_status(st);
+        st = options_parse(&o, argc, argv, &err);
+    if (st == RT_OK)
+        st = run(&o, &values, &err);
+    options_finish(&o);
+    return st == RT_OK ? 0 : session_exit("inspect", st, &err);
 }

@@ -84,6 +84,40 @@ out:
     return st;
 }
 
+/* Under AddressSanitizer the file is read into memory of exactly its size, so that a read beyond its end, which would still hit the last
+ * page of a mapping, is seen. */
+#if defined(__SANITIZE_ADDRESS__)
+#define READ_INSTEAD 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define READ_INSTEAD 1
+#endif
+#endif
+#ifndef READ_INSTEAD
+#define READ_INSTEAD 0
+#endif
+
+static enum rt_status map_fd(const char *path, int fd, size_t size, struct file_map *map, struct rt_error *err)
+{
+    if (size == 0)
+        return RT_OK;
+    if (READ_INSTEAD) {
+        char *data = malloc(size);
+        size_t got = 0;
+        enum rt_status st = data ? read_all(fd, path, data, size, &got, err) : rt_fail(err, RT_NO_MEMORY, "%s: no memory for it", path);
+        if (st != RT_OK)
+            free(data);
+        else
+            *map = (struct file_map){.data = (uint8_t *)data, .size = got};
+        return st;
+    }
+    void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        return rt_fail(err, errno == ENOMEM ? RT_NO_MEMORY : RT_BAD_FILE, "%s: cannot be mapped: %s", path, strerror(errno));
+    *map = (struct file_map){.data = data, .size = size};
+    return RT_OK;
+}
+
 enum rt_status file_map_open(const char *path, struct file_map *map, struct rt_error *err)
 {
     *map = (struct file_map){0};
@@ -92,22 +126,19 @@ enum rt_status file_map_open(const char *path, struct file_map *map, struct rt_e
     enum rt_status st = open_regular(path, &fd, &size, err);
     if (st != RT_OK)
         return st;
-    if (size > SIZE_MAX) {
+    if (size > SIZE_MAX)
         st = rt_fail(err, RT_NO_MEMORY, "%s: its %llu bytes exceed the address space", path, (unsigned long long)size);
-    } else if (size > 0) {
-        void *data = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED)
-            st = rt_fail(err, errno == ENOMEM ? RT_NO_MEMORY : RT_BAD_FILE, "%s: cannot be mapped: %s", path, strerror(errno));
-        else
-            *map = (struct file_map){.data = data, .size = size};
-    }
+    else
+        st = map_fd(path, fd, (size_t)size, map, err);
     close(fd); /* the mapping stays */
     return st;
 }
 
 void file_map_close(struct file_map *map)
 {
-    if (map->data)
+    if (READ_INSTEAD)
+        free((void *)map->data);
+    else if (map->data)
         munmap((void *)map->data, (size_t)map->size);
     *map = (struct file_map){0};
 }

@@ -15,6 +15,7 @@ enum { MAX_DEPTH = 64, MAX_VALUES = 8 << 20 };
 struct fault {
     const char *what;
     size_t offset;
+    bool in_string, unclosed; /* how the text ends, where there is no fault */
 };
 
 /* Length of the UTF-8 character at p (`left` bytes follow, at least one); 0 where it is none: overlong forms, surrogates, beyond U+10FFFF. */
@@ -65,6 +66,8 @@ static bool scan(const char *text, size_t size, struct fault *fault)
         }
         i += n;
     }
+    fault->in_string = in_string;
+    fault->unclosed = in_string || depth > 0;
     return true;
 }
 
@@ -84,9 +87,9 @@ static bool is_blank(const char *text, size_t size)
     return size == 0;
 }
 
-/* Parsing failed at `end` of `size` bytes: a document cut short fails at its end, or at the opening quote of an unfinished string. */
-static enum rt_status fail_syntax(const char *text, size_t size, const char *end, const char *path, uint64_t first_line,
-                                  struct rt_error *err)
+/* Parsing failed at `end` of `size` bytes. In a document cut short that is its last byte, or the quote that opens an unfinished string. */
+static enum rt_status fail_syntax(const char *text, size_t size, const char *end, const struct fault *scanned, const char *path,
+                                  uint64_t first_line, struct rt_error *err)
 {
     size_t offset = end && end >= text ? (size_t)(end - text) : 0;
     if (offset > size)
@@ -94,7 +97,7 @@ static enum rt_status fail_syntax(const char *text, size_t size, const char *end
     unsigned long long line = line_of(text, offset, first_line);
     if (is_blank(text, size))
         return rt_fail(err, RT_BAD_FILE, "%s: line %llu is empty where JSON should stand", path, line);
-    if (is_blank(text + offset, size - offset))
+    if (scanned->unclosed && (scanned->in_string || offset >= size || is_blank(text + offset + 1, size - offset - 1)))
         return rt_fail(err, RT_BAD_FILE, "%s: line %llu: the JSON ends too early", path, line);
     char near[25];
     size_t n = 0;
@@ -120,7 +123,7 @@ enum rt_status json_parse(const char *text, size_t size, const char *path, uint6
     const char *end = NULL;
     cJSON *json = cJSON_ParseWithLengthOpts(text, size, &end, false);
     if (!json)
-        return fail_syntax(text, size, end, path, first_line, err);
+        return fail_syntax(text, size, end, &fault, path, first_line, err);
     size_t used = (size_t)(end - text);
     if (!is_blank(end, size - used)) {
         cJSON_Delete(json);
