@@ -57,6 +57,8 @@ static enum rt_status lost(struct vk_device *dev, struct rt_error *err)
         in_flight(dev, labels, sizeof labels);
         snprintf(dev->lost_text, sizeof dev->lost_text, "%s stopped answering while it ran: %s", dev->base.info.name, labels);
         dev->lost = true;
+        /* It comes back in finite time even now, and then nothing uses the buffers any more that are going to be freed. */
+        dev->fn.vkDeviceWaitIdle(dev->handle);
     }
     return rt_fail(err, RT_DEVICE_LOST, "%s. Nothing on the device is left. What helps: a smaller batch or length; on AMD under Linux the kernel "
                    "option amdgpu.lockup_timeout=10000,60000,10000,10000; MOSLD_SERIALIZE=1 finds the kernel to blame", dev->lost_text);
