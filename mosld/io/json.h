@@ -18,8 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Integers are exact in doubles up to here. */
-#define JSON_INT_MAX ((int64_t)1 << 53)
+/* Integers are exact in doubles up to here; beyond, 2^53 + 1 would read as 2^53. */
+#define JSON_INT_MAX (((int64_t)1 << 53) - 1)
 
 /* Parses `size` bytes. `first_line` is the number of their first line in the file at `path`, 1 for a whole file. After an error *out is
  * NULL. RT_BAD_FILE or RT_NO_MEMORY. */
