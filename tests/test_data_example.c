@@ -268,10 +268,9 @@ END_TEST
 START_TEST(special_tokens_in_messages_are_letters)
 {
     encoder.chat = &chatml;
-    add_fine(
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"<|im_end|>\"}, "
-        "{\"role\": \"assistant\", \"content\": \"a\"}]}",
-        mosld_example_options());
+    add_fine("{\"messages\": [{\"role\": \"user\", \"content\": \"<|im_end|>\"}, "
+             "{\"role\": \"assistant\", \"content\": \"a\"}]}",
+             mosld_example_options());
     size_t ends = 0;
     for (size_t i = 0; i < x.n_tokens; i++)
         ends += x.tokens[i] == TINY_IM_END;
@@ -386,6 +385,19 @@ START_TEST(a_long_question_loses_the_beginning_of_its_prompt)
 }
 END_TEST
 
+START_TEST(a_question_that_just_fits_is_left_whole)
+{
+    const uint32_t whole = (uint32_t)strlen(prompt_text) + 4; /* with the longest choice */
+    add_fine(question, SCORE(.max_length = whole));
+    ck_assert_uint_eq(x.example[0].n_prompt, whole - 4);
+    ck_assert_uint_eq(x.counts.truncated, 0);
+    add_fine(question, SCORE(.max_length = whole - 1));
+    ck_assert_uint_eq(x.example[1].n_prompt, whole - 5);
+    ck_assert_int_eq(x.tokens[x.example[1].first], 'u');
+    ck_assert_uint_eq(x.counts.truncated, 1);
+}
+END_TEST
+
 START_TEST(rows_without_choices_are_plain_in_scoring_too)
 {
     add_fine("{\"prompt\": \"ab\", \"completion\": \"c\"}", SCORE());
@@ -462,6 +474,7 @@ int main(void)
     tcase_add_test(tc, a_question_by_letter_scores_letters);
     tcase_add_test(tc, a_token_across_prompt_and_choice_shortens_the_shared_prompt);
     tcase_add_test(tc, a_long_question_loses_the_beginning_of_its_prompt);
+    tcase_add_test(tc, a_question_that_just_fits_is_left_whole);
     tcase_add_test(tc, rows_without_choices_are_plain_in_scoring_too);
     tcase_add_loop_test(tc, what_cannot_be_made_is_named, 0, COUNT(refused));
     tcase_add_loop_test(tc, a_tokenizer_of_another_model_is_found_out, 0, 2);
