@@ -5,7 +5,6 @@
 #include "mosld/ops/matmul_common.h"
 #include "mosld/ops/weight_lanes.h"
 
-#define MOST_TOKENS 4
 #define ROWS_ITEM 64
 
 HOST_INLINE float sum_lanes(const floats *v)
@@ -26,11 +25,11 @@ struct row_read {
     uint32_t tokens;
 };
 
-/* One row for 1 .. MOST_TOKENS tokens, and n rows of them; LOAD, SCALES and APPLY are of weight_lanes.h. */
+/* One row for 1 .. MATMUL_VEC_TOKENS tokens, and n rows of them; LOAD, SCALES and APPLY are of weight_lanes.h. */
 #define DOT_ROW(name, LOAD, SCALES, APPLY)                                                                             \
     HOST_INLINE void name##_for(const struct row_read *r, const uint32_t tokens, float *dot)                           \
     {                                                                                                                  \
-        floats sum[MOST_TOKENS][2] = {{{0}}};                                                                          \
+        floats sum[MATMUL_VEC_TOKENS][2] = {{{0}}};                                                                          \
         uint32_t whole = r->p->k / 32 * 32;                                                                            \
         for (uint32_t k = 0; k < whole; k += 32) {                                                                     \
             SCALES(r->scales, k);                                                                                      \
@@ -53,7 +52,7 @@ struct row_read {
     MOSLD_CLONES static void name(const struct row_read *r, uint32_t n, size_t row_bytes, uint32_t row_scales, float *out) \
     {                                                                                                                  \
         struct row_read one = *r;                                                                                      \
-        for (uint32_t i = 0; i < n; i++, out += MOST_TOKENS) {                                                         \
+        for (uint32_t i = 0; i < n; i++, out += MATMUL_VEC_TOKENS) {                                                         \
             switch (r->tokens) {                                                                                       \
             case 1: name##_for(&one, 1, out); break;                                                                   \
             case 2: name##_for(&one, 2, out); break;                                                                   \
@@ -72,10 +71,10 @@ DOT_ROW(dot_q8_0, lanes_bytes, LANES_D, LANES_TIMES_D)
 DOT_ROW(dot_q4_0, lanes_nibbles, LANES_D, LANES_LESS_8)
 DOT_ROW(dot_q4_1, lanes_nibbles, LANES_DM, LANES_PLUS_M)
 
-/* The columns behind the last whole 32, of the types that may have such. */
-static void add_tail(const struct matmul_push *p, const void *packed, uint32_t row, const float *x, uint32_t tokens, float *dot)
+/* The columns from k0 on, at most 32. */
+static void add_tail(const struct matmul_push *p, const void *packed, uint32_t row, uint32_t k0, const float *x, uint32_t tokens,
+                     float *dot)
 {
-    uint32_t k0 = p->k / 32 * 32;
     float w[32];
     op_weight_unpack_part(p->wtype, p->n, p->k, (const uint32_t *)packed + p->w_offset, row, 1, k0, p->k - k0, w, 32);
     for (uint32_t t = 0; t < tokens; t++)
@@ -83,9 +82,9 @@ static void add_tail(const struct matmul_push *p, const void *packed, uint32_t r
             dot[t] += w[k - k0] * x[(size_t)t * p->x_stride + k];
 }
 
-/* dots[i][t] of rows row0 .. row0 + n for up to MOST_TOKENS tokens from x on. */
+/* dots[i][t] of rows row0 .. row0 + n for up to MATMUL_VEC_TOKENS tokens from x on. */
 static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n, const float *x, uint32_t tokens,
-                     float (*dots)[MOST_TOKENS])
+                     float (*dots)[MATMUL_VEC_TOKENS])
 {
     static void (*const dot[OP_W_TYPES])(const struct row_read *, uint32_t, size_t, uint32_t, float *) = {
         dot_f32, dot_f16, dot_bf16, dot_q8_0, dot_q4_0, dot_q4_1,
@@ -104,7 +103,7 @@ static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t r
         row_scales = 0;
     dot[p->wtype](&r, n, layout.row_words * 4, row_scales, dots[0]);
     for (uint32_t i = 0; i < n && p->k % 32; i++)
-        add_tail(p, packed, row0 + i, x, tokens, dots[i]);
+        add_tail(p, packed, row0 + i, p->k / 32 * 32, x, tokens, dots[i]);
 }
 
 struct few {
@@ -113,6 +112,7 @@ struct few {
     const void *w;
     float *y;
     const float *other;
+    float *ordered; /* x as matmul_vec_q4.c wants it; NULL: not such weights, or no memory */
 };
 
 static void store(const struct few *f, uint32_t t, uint32_t o, float sum)
@@ -129,16 +129,29 @@ static void store(const struct few *f, uint32_t t, uint32_t o, float sum)
     f->y[at] = v;
 }
 
+static void few_rows(const struct few *f, uint32_t row0, uint32_t n, uint32_t t0, uint32_t tokens, float (*dots)[MATMUL_VEC_TOKENS])
+{
+    const struct matmul_push *p = f->p;
+    const float *x = f->x + (size_t)t0 * p->x_stride + p->x_col;
+    if (!f->ordered) {
+        dot_rows(p, f->w, row0, n, x, tokens, dots);
+        return;
+    }
+    uint32_t done = matmul_q4_rows(p, f->w, row0, n, f->ordered, t0, tokens, dots[0]);
+    for (uint32_t i = 0; i < n && done < p->k; i++)
+        add_tail(p, f->w, row0 + i, done, x, tokens, dots[i]);
+}
+
 static void vec_item(void *arg, int item, int worker)
 {
     (void)worker;
     const struct few *f = arg;
     const struct matmul_push *p = f->p;
     uint32_t row0 = (uint32_t)item * ROWS_ITEM, n = p->n - row0 < ROWS_ITEM ? p->n - row0 : ROWS_ITEM;
-    for (uint32_t t0 = 0; t0 < p->rows; t0 += MOST_TOKENS) {
-        uint32_t tokens = p->rows - t0 < MOST_TOKENS ? p->rows - t0 : MOST_TOKENS;
-        float dots[ROWS_ITEM][MOST_TOKENS];
-        dot_rows(p, f->w, row0, n, f->x + (size_t)t0 * p->x_stride + p->x_col, tokens, dots);
+    for (uint32_t t0 = 0; t0 < p->rows; t0 += MATMUL_VEC_TOKENS) {
+        uint32_t tokens = p->rows - t0 < MATMUL_VEC_TOKENS ? p->rows - t0 : MATMUL_VEC_TOKENS;
+        float dots[ROWS_ITEM][MATMUL_VEC_TOKENS];
+        few_rows(f, row0, n, t0, tokens, dots);
         for (uint32_t i = 0; i < n; i++)
             for (uint32_t t = 0; t < tokens; t++)
                 store(f, t0 + t, row0 + i, dots[i][t]);
@@ -150,6 +163,10 @@ void matmul_host_vec(struct rt_device *dev, void *const *b, const void *push)
     const struct matmul_push *p = push;
     if (p->rows == 0)
         return;
-    struct few f = {p, b[MATMUL_X], b[MATMUL_W], b[MATMUL_Y], b[MATMUL_OTHER]};
+    struct few f = {p, b[MATMUL_X], b[MATMUL_W], b[MATMUL_Y], b[MATMUL_OTHER], NULL};
+    if (p->wtype == OP_W_Q4_0 || p->wtype == OP_W_Q4_1) /* the caller's scratch, which no item touches */
+        f.ordered = rt_host_scratch(dev, 0, matmul_q4_x_floats(p) * sizeof *f.ordered + 1);
+    if (f.ordered)
+        matmul_q4_order_x(p, f.x, f.ordered);
     rt_parallel(dev, (int)((p->n + ROWS_ITEM - 1) / ROWS_ITEM), vec_item, &f);
 }
