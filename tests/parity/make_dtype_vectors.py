@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Writes tests/vectors/dtype.safetensors: rows of each quantised and 16-bit type beside what the gguf package makes of them.
+
+    pip install gguf numpy          (written with gguf 0.19.0, numpy 2.4)
+    python3 tests/parity/make_dtype_vectors.py
+
+TYPE.raw is U8, TYPE.f32 the values. Every byte of quants is random; scales are random halves, of every size and sign, finite.
+"""
+import json
+import pathlib
+import struct
+
+import numpy as np
+from gguf import GGMLQuantizationType, quants
+
+BLOCKS = 24
+rng = np.random.default_rng(20412)
+OUT = pathlib.Path(__file__).resolve().parent.parent / "vectors" / "dtype.safetensors"
+
+
+def finite_halves(n):
+    bits = rng.integers(0, 0x10000, 64 * n + 64).astype(np.uint16)
+    return bits[(bits & 0x7C00) != 0x7C00][:n]
+
+
+def raw(name):
+    size = {"Q8_0": 34, "Q4_0": 18, "Q4_1": 20}.get(name)
+    if size is None:
+        bits = rng.integers(0, 0x10000, 64 * BLOCKS).astype(np.uint16)
+        exponent = 0x7C00 if name == "F16" else 0x7F80
+        return bits[(bits & exponent) != exponent][:32 * BLOCKS].view(np.uint8)
+    blocks = rng.integers(0, 256, (BLOCKS, size)).astype(np.uint8)
+    scales = 2 if name == "Q4_1" else 1
+    blocks[:, :2 * scales] = finite_halves(BLOCKS * scales).reshape(BLOCKS, scales).view(np.uint8)
+    return blocks.reshape(-1)
+
+
+tensors = {}
+for name in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1"):
+    data = raw(name)
+    view = data.view(np.float16) if name == "F16" else data
+    values = quants.dequantize(view, GGMLQuantizationType[name]).astype(np.float32).reshape(-1)
+    assert len(values) == 32 * BLOCKS and np.isfinite(values).all()
+    tensors[name + ".f32"] = ("F32", values)
+    tensors[name + ".raw"] = ("U8", data)
+
+header, offset = {}, 0
+for name, (dtype, array) in sorted(tensors.items(), key=lambda kv: (kv[1][0] != "F32", kv[0])):
+    header[name] = {"dtype": dtype, "shape": [len(array)], "data_offsets": [offset, offset + array.nbytes]}
+    offset += array.nbytes
+text = json.dumps(header, separators=(",", ":")).encode()
+text += b" " * (-len(text) % 8)
+with OUT.open("wb") as f:
+    f.write(struct.pack("<Q", len(text)) + text)
+    for name in header:
+        f.write(tensors[name][1].tobytes())
