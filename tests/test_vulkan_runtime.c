@@ -543,7 +543,7 @@ START_TEST(damaged_spirv)
     const struct rt_shader *s = shader("test_five_buffers");
     struct reflection r;
     for (size_t n = 0; n < s->n_words; n++) {
-        uint32_t *copy = malloc((n ? n : 1) * sizeof *copy); /* exactly so long, for the address sanitizer */
+        uint32_t *copy = calloc(n ? n : 1, sizeof *copy); /* exactly so long, for the address sanitizer */
         memcpy(copy, s->words, n * sizeof *copy);
         reflect_spirv(copy, n, &r);
         free(copy);
