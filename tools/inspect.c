@@ -1,7 +1,7 @@
 /* tools/inspect.c - mosld inspect: what is in a model, an adapter, a checkpoint, a safetensors or a GGUF file.
  *
  * One JSON document is made of what was found; --json prints it, else inspect_text.h does. Also files that mosld cannot run are shown, with
- * the reason under "runs". */
+ * the reason why it cannot. */
 #include "mosld/io/file.h"
 #include "mosld/io/gguf.h"
 #include "mosld/io/json.h"
@@ -203,7 +203,9 @@ static void add_runs(cJSON *document, const char *path)
     struct mosld_model_file *file;
     struct mosld_config config;
     bool runs = mosld_model_file_open(path, &file, &err) == RT_OK;
-    cJSON_AddStringToObject(document, "runs", runs ? "yes" : err.text);
+    cJSON_AddBoolToObject(document, "runs", runs);
+    if (!runs)
+        cJSON_AddStringToObject(document, "reason", err.text);
     if (mosld_config_load(path, &config, NULL) == RT_OK)
         add_config(document, &config);
     mosld_model_file_close(&file);

@@ -2,15 +2,16 @@
 #include "tools/inspect_text.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
-enum { MAX_STRING = 100, MAX_LIST = 16 };
+enum { MAX_STRING = 100, MAX_SENTENCE = 2000, MAX_LIST = 16 };
 
-static void print_string(const char *text, FILE *to)
+static void print_string(const char *text, size_t max, FILE *to)
 {
     size_t n = 0;
-    for (; text[n] && n < MAX_STRING; n++) {
+    for (; text[n] && n < max; n++) {
         if ((unsigned char)text[n] < 0x20 || text[n] == 0x7f)
             fprintf(to, text[n] == '\n' ? "\\n" : "\\x%02x", (unsigned char)text[n]);
         else
@@ -52,10 +53,16 @@ static void print_bytes(double bytes, FILE *to)
     fprintf(to, " (%.1f %s)", bytes, units[unit]);
 }
 
+/* What inspect itself says is not cut; what a file says may be a chat template of pages. */
+static bool is_ours(const cJSON *item)
+{
+    return item->string && (strcmp(item->string, "path") == 0 || strcmp(item->string, "reason") == 0);
+}
+
 static void print_scalar(const cJSON *item, FILE *to)
 {
     if (cJSON_IsString(item))
-        print_string(item->valuestring, to);
+        print_string(item->valuestring, is_ours(item) ? MAX_SENTENCE : MAX_STRING, to);
     else if (cJSON_IsNumber(item) && item->string && strcmp(item->string, "bytes") == 0)
         print_bytes(item->valuedouble, to);
     else if (cJSON_IsNumber(item))
@@ -92,7 +99,7 @@ static void print_tensors(const cJSON *list, FILE *to)
     cJSON_ArrayForEach(item, list) {
         const char *name = cJSON_GetObjectItem(item, "name")->valuestring;
         fputs("  ", to);
-        print_string(name, to);
+        print_string(name, MAX_STRING, to);
         fprintf(to, "%*s  %-7s  [", width > (int)strlen(name) ? width - (int)strlen(name) : 0, "",
                 cJSON_GetObjectItem(item, "dtype")->valuestring);
         const cJSON *dim, *shape = cJSON_GetObjectItem(item, "shape");
@@ -112,7 +119,7 @@ static void print_object(const cJSON *object, int indent, FILE *to)
     }
     cJSON_ArrayForEach(item, object) {
         fprintf(to, "%*s", indent, "");
-        print_string(item->string, to);
+        print_string(item->string, MAX_STRING, to);
         if (cJSON_IsObject(item)) {
             putc('\n', to);
             print_object(item, indent + 2, to);
