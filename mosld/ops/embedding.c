@@ -75,9 +75,9 @@ enum rt_status op_embedding(struct rt_device *dev, struct rt_span tokens, const 
                             struct rt_error *err)
 {
     const char *name = op_embedding_desc.name;
-    enum rt_status st = op_check_matrix(name, "tokens", tokens, T, 1, 0, 1, err);
+    enum rt_status st = op_check_rows(name, "tokens", tokens, T, 1, 0, 1, err);
     if (!st)
-        st = op_check_matrix(name, "y", y, T, w->cols, 0, w->cols, err);
+        st = op_check_rows(name, "y", y, T, w->cols, 0, w->cols, err);
     for (uint32_t i = 0; i < w->n_chunks && T && !st; i++) {
         const struct op_weight_chunk *c = op_weight_chunk(w, i);
         struct op_weight_layout layout;

@@ -5,21 +5,6 @@ _Static_assert(OP_ADD_NONE == MATMUL_ADD_NONE && OP_ADD_SELF == MATMUL_ADD_SELF 
                    OP_ADD_RESIDUAL == MATMUL_ADD_RESIDUAL,
                "shaders/matmul.h numbers what is added as enum op_add does");
 
-enum rt_status op_check_matrix(const char *op, const char *name, struct rt_span span, uint32_t rows, uint32_t stride, uint32_t col,
-                               uint32_t cols, struct rt_error *err)
-{
-    if (rows == 0 || cols == 0)
-        return RT_OK;
-    if ((uint64_t)col + cols > stride)
-        return rt_fail(err, RT_FAILED, "%s: %s has rows of %u words, which do not hold columns %u to %llu", op, name, stride, col,
-                       (unsigned long long)col + cols);
-    uint64_t words = (uint64_t)(rows - 1) * stride + col + cols;
-    if (words > UINT32_MAX || words * 4 > span.size)
-        return rt_fail(err, RT_FAILED, "%s: %s [%u, %u] needs %llu words and its memory has %llu", op, name, rows, stride,
-                       (unsigned long long)words, (unsigned long long)span.size / 4);
-    return RT_OK;
-}
-
 enum rt_status op_weight_check(const char *op, const struct op_weight *w, const struct op_weight_chunk *c,
                                struct op_weight_layout *layout, struct rt_error *err)
 {
@@ -34,15 +19,15 @@ enum rt_status op_weight_check(const char *op, const struct op_weight *w, const 
 static enum rt_status check(const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err)
 {
     uint32_t x_cols = nn ? m->w->rows : m->w->cols, y_cols = nn ? m->w->cols : m->w->rows;
-    enum rt_status st = op_check_matrix(op->name, "x", m->x, m->rows, m->x_stride, m->x_col, x_cols, err);
+    enum rt_status st = op_check_rows(op->name, "x", m->x, m->rows, m->x_stride, m->x_col, x_cols, err);
     if (!st)
-        st = op_check_matrix(op->name, "y", m->y, m->rows, m->y_stride, m->y_col, y_cols, err);
+        st = op_check_rows(op->name, "y", m->y, m->rows, m->y_stride, m->y_col, y_cols, err);
     if (!st && m->add == OP_ADD_RESIDUAL)
-        st = op_check_matrix(op->name, "the residual", m->other, m->rows, m->y_stride, m->y_col, y_cols, err);
+        st = op_check_rows(op->name, "the residual", m->other, m->rows, m->y_stride, m->y_col, y_cols, err);
     if (!st && m->add == OP_ADD_BIAS && nn)
         st = rt_fail(err, RT_FAILED, "%s: a bias is added by the forward product alone", op->name);
     if (!st && m->add == OP_ADD_BIAS)
-        st = op_check_matrix(op->name, "the bias", m->other, 1, y_cols, 0, y_cols, err);
+        st = op_check_rows(op->name, "the bias", m->other, 1, y_cols, 0, y_cols, err);
     return st;
 }
 

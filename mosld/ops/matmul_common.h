@@ -4,6 +4,7 @@
 
 #include "mosld/ops/matmul.h"
 #include "mosld/ops/op.h"
+#include "mosld/ops/shape.h"
 #include "mosld/ops/weight_layout.h"
 #include "shaders/matmul.h"
 #include "shaders/matmul_tn.h"
@@ -12,11 +13,6 @@ extern const struct op op_matmul_nt_desc, op_matmul_nn_desc, op_matmul_tn_desc;
 
 /* The bindings of nt and nn, in this order. `other` is the bias or the residual; any span when neither is added. */
 enum { MATMUL_X, MATMUL_W, MATMUL_Y, MATMUL_OTHER };
-
-/* Fails with RT_FAILED, naming `op` and `name`, unless [rows, stride] with `cols` columns from `col` on lies in the span and within
- * 32-bit word counts. */
-enum rt_status op_check_matrix(const char *op, const char *name, struct rt_span span, uint32_t rows, uint32_t stride, uint32_t col,
-                               uint32_t cols, struct rt_error *err);
 
 /* The layout of a chunk; RT_FAILED unless it lies in the chunk's span and within 32-bit word counts. */
 enum rt_status op_weight_check(const char *op, const struct op_weight *w, const struct op_weight_chunk *c,

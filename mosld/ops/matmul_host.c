@@ -3,9 +3,9 @@
  * The output is cut into tiles by the shapes alone, never by the number of threads, and each tile is summed by one thread in
  * one order: so the bits do not depend on who computes. An f32 weight is read where it lies; other types are unpacked a
  * block at a time into scratch that stays in the cache until the BLAS has read it. */
+#include "mosld/ops/host_blas.h"
 #include "mosld/ops/matmul_common.h"
 
-#include <cblas.h>
 #include <string.h>
 
 #define SCRATCH_FLOATS (192 * 1024) /* most of a level 2 cache */
@@ -27,16 +27,6 @@ struct product {
         uint32_t count;
     } tiles;
 };
-
-static void blas_alone(void)
-{
-#ifdef HAVE_OPENBLAS_SET_NUM_THREADS
-    static bool done;
-    if (!done)
-        openblas_set_num_threads(1);
-    done = true;
-#endif
-}
 
 static uint32_t round_up(uint32_t n) { return (n + 31) / 32 * 32; }
 
@@ -162,7 +152,7 @@ static void run(struct rt_device *dev, void *const *b, const struct matmul_push 
 {
     if (p->rows == 0 || cols == 0)
         return;
-    blas_alone();
+    host_blas_alone();
     struct product d = {dev, p, b[MATMUL_X], b[MATMUL_W], b[MATMUL_Y], b[MATMUL_OTHER], cut(p->rows, cols)};
     rt_parallel(dev, (int)d.tiles.count, item, &d);
 }
@@ -208,7 +198,7 @@ void matmul_host_tn(struct rt_device *dev, void *const *bindings, const void *pu
     const struct matmul_tn_push *p = push;
     if (p->a == 0 || p->b == 0)
         return;
-    blas_alone();
+    host_blas_alone();
     struct reduction d = {p, bindings[0], bindings[1], (float *)bindings[2] + p->w_offset, cut(p->a, p->b)};
     rt_parallel(dev, (int)d.tiles.count, tn_item, &d);
 }

@@ -60,9 +60,9 @@ const struct op op_matmul_tn_desc = {
 enum rt_status op_matmul_tn(struct rt_device *dev, const struct op_matmul_tn *m, struct rt_error *err)
 {
     const char *name = op_matmul_tn_desc.name;
-    enum rt_status st = op_check_matrix(name, "x", m->x, m->rows, m->x_stride, m->x_col, m->a, err);
+    enum rt_status st = op_check_rows(name, "x", m->x, m->rows, m->x_stride, m->x_col, m->a, err);
     if (!st)
-        st = op_check_matrix(name, "y", m->y, m->rows, m->y_stride, m->y_col, m->b, err);
+        st = op_check_rows(name, "y", m->y, m->rows, m->y_stride, m->y_col, m->b, err);
     if (st)
         return st;
     uint64_t words = m->w_offset + (uint64_t)m->a * m->b;

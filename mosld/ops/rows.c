@@ -80,9 +80,9 @@ ROWS_OP(scatter, "scatter_rows")
 static enum rt_status launch(struct rt_device *dev, const struct op *op, struct rt_span x, struct rt_span index, struct rt_span y,
                              struct rt_span dense, struct rt_span indexed, uint32_t n, uint32_t cols, struct rt_error *err)
 {
-    enum rt_status st = op_check_matrix(op->name, "index", index, n, 1, 0, 1, err);
+    enum rt_status st = op_check_rows(op->name, "index", index, n, 1, 0, 1, err);
     if (!st)
-        st = op_check_matrix(op->name, "the dense matrix", dense, n, cols, 0, cols, err);
+        st = op_check_rows(op->name, "the dense matrix", dense, n, cols, 0, cols, err);
     if (st || n == 0 || cols == 0)
         return st;
     uint64_t words = indexed.size / 4 < UINT32_MAX ? indexed.size / 4 : UINT32_MAX;
