@@ -11,7 +11,7 @@
 #include "mosld/ops/shape.h"
 #include "shaders/rope.h"
 
-#define MOST_GROUPS 8192 /* more only queue */
+#define MOST_GROUPS 2048 /* more only queue */
 #define MOST_HALF 128    /* of head_dim 256 */
 
 enum { X, TABLE, POS };

@@ -15,7 +15,7 @@
 #include <math.h>
 
 /* More groups than this only queue: the kernels stride over the rest. */
-#define MOST_GROUPS 8192
+#define MOST_GROUPS 2048
 #define GROUP 128
 
 enum { GU, OUT_H };            /* bindings of swiglu */

@@ -22,11 +22,11 @@ shared uint seen_own[TILE], seen_begin[TILE], seen_end[TILE]; // of each query r
 uint row_of(uint i) { return gl_LocalInvocationIndex / 8 + 16 * (i / 4); }
 uint col_of(uint i) { return gl_LocalInvocationIndex % 8 + 8 * (i % 4); }
 
-// tile[r, c] = values[begin + r * stride + c] for r < rows and c < cols, else 0
-#define LOAD_TILE(tile, values, begin, stride, rows, cols)                                          \
-    for (uint k = gl_LocalInvocationIndex; k < TILE * TILE; k += GROUP) {                           \
-        uint r = k / TILE, c = k % TILE;                                                            \
-        tile[r * PITCH + c] = r < (rows) && c < (cols) ? values[(begin) + r * (stride) + c] : 0.0;  \
+// tile[r, c] = values[begin + r * stride + c] for r < rows and c < cols, else 0. Its own names end in _, since arguments are expressions.
+#define LOAD_TILE(tile, values, begin, stride, rows, cols)                                                              \
+    for (uint k_ = gl_LocalInvocationIndex; k_ < TILE * TILE; k_ += GROUP) {                                            \
+        uint r_ = k_ / TILE, c_ = k_ % TILE;                                                                            \
+        tile[r_ * PITCH + c_] = r_ < (rows) && c_ < (cols) ? values[(begin) + r_ * (stride) + c_] : 0.0;                \
     }
 
 // acc[r, c] += sum_k a[r, k] b[c, k]
