@@ -496,6 +496,27 @@ START_TEST(space_in_front_goes_away_again)
 }
 END_TEST
 
+/* Metaspace's "first": a space in front of the text itself, not of what follows an added token of either kind. */
+START_TEST(space_in_front_of_the_text_only)
+{
+    static const char json[] =
+        "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\","
+        "\"prepend_scheme\":\"first\",\"split\":false},\"added_tokens\":[{\"id\":9,\"content\":\"<s>\",\"special\":"
+        "true},"
+        "{\"id\":8,\"content\":\"<n>\",\"normalized\":true}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"\xE2\x96\x81\":0,"
+        "\"a\":1,\"\xE2\x96\x81"
+        "a\":2},\"merges\":[\"\xE2\x96\x81 a\"]}}";
+    struct mosld_tokenizer *t = NULL;
+    struct rt_error err = {0};
+    ck_assert_msg(open_json(json, NULL, &t, &err) == RT_OK, "%s", err.text);
+    CHECK_IDS(t, "a a", "2 2");
+    CHECK_IDS(t, "a<n>a<s>a", "2 8 1 9 1");
+    CHECK_IDS(t, "<s>a", "9 1");
+    CHECK_IDS(t, "<n>a a", "8 1 2");
+    mosld_tokenizer_close(t);
+}
+END_TEST
+
 static void add_cases(Suite *s)
 {
     TCase *bytes = tcase_create("byte level"), *sp = tcase_create("sentencepiece");
@@ -516,6 +537,7 @@ static void add_cases(Suite *s)
     tcase_add_test(sp, scores_merge_the_best_piece_first);
     tcase_add_test(sp, scores_and_merges_give_the_same_ids);
     tcase_add_test(sp, space_in_front_goes_away_again);
+    tcase_add_test(sp, space_in_front_of_the_text_only);
     suite_add_tcase(s, sp);
 }
 

@@ -274,7 +274,8 @@ START_TEST(what_the_files_beside_it_say)
     static const char config[] =
         "{\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":\"</s>\",\"pad_token\":\"<none>\",\"add_bos_token\":true,"
         "\"added_tokens_decoder\":{\"4\":{\"content\":\"<s>\",\"special\":true},\"6\":{\"content\":\"</s>\","
-        "\"special\":true},\"8\":{\"content\":\"<|im_end|>\",\"special\":true}},"
+        "\"special\":true},\"8\":{\"content\":\"<|im_end|>\",\"special\":true},"
+        "\"7\":{\"content\":\"<|eot_id|>\",\"special\":false}}," /* the name of an end, but plain text */
         "\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"no\"},{\"name\":\"default\",\"template\":\"yes\"}]}";
     write_text(folder, "tokenizer.json", good, strlen(good));
     write_text(folder, "tokenizer_config.json", config, strlen(config));

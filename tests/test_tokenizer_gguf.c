@@ -113,6 +113,8 @@ enum fault {
     BROKEN_TOKEN,
     BYTE_NAME,
     PREFIX,
+    CHARSMAP,
+    REMOVE_SPACES,
     NO_ALPHABET,
     SCORES, /* from here on model "llama" */
     NO_SCORES,
@@ -142,6 +144,8 @@ static const struct {
               {BROKEN_TOKEN, "tokenizer.ggml.tokens[257]"},
               {BYTE_NAME, "tokenizer.ggml.tokens[5]"},
               {PREFIX, "add_space_prefix"},
+              {CHARSMAP, "precompiled_charsmap"},
+              {REMOVE_SPACES, "remove_extra_whitespaces"},
               {NO_ALPHABET, "'A'"},
               {NO_SCORES, "tokenizer.ggml.scores"},
               {SHORT_SCORES, "tokenizer.ggml.scores"},
@@ -201,8 +205,10 @@ static void make_draft(struct gguf_draft *d, enum fault fault)
         key_string(d, "ggml.eos_token_id", "257");
     else
         key_u32(d, "ggml.eos_token_id", fault == BIG_ID ? 258 : 257);
-    if (fault == PREFIX) {
-        begin_key(d, "ggml.add_space_prefix", KEY_BOOL);
+    if (fault == CHARSMAP)
+        key_string(d, "ggml.precompiled_charsmap", "x");
+    if (fault == PREFIX || fault == REMOVE_SPACES) {
+        begin_key(d, fault == PREFIX ? "ggml.add_space_prefix" : "ggml.remove_extra_whitespaces", KEY_BOOL);
         put(d, "\1", 1);
     }
     key_string(d, "chat_template", "<|user|>");

@@ -56,16 +56,12 @@ static int exit_of(enum rt_status st)
 static enum rt_status parse_options(int argc, char **argv, struct options *o, bool *help, struct rt_error *err)
 {
     enum { MODEL = 1, TEXT, FILE_, DECODE, JSON, NO_SPECIAL, ADD_BOS, NO_BOS, HELP };
-    static const struct option known[] = {{"model", required_argument, NULL, MODEL},
-                                          {"text", required_argument, NULL, TEXT},
-                                          {"file", required_argument, NULL, FILE_},
-                                          {"decode", required_argument, NULL, DECODE},
-                                          {"json", no_argument, NULL, JSON},
-                                          {"no-special", no_argument, NULL, NO_SPECIAL},
-                                          {"add-bos", no_argument, NULL, ADD_BOS},
-                                          {"no-bos", no_argument, NULL, NO_BOS},
-                                          {"help", no_argument, NULL, HELP},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"model", required_argument, NULL, MODEL}, {"text", required_argument, NULL, TEXT},
+        {"file", required_argument, NULL, FILE_},  {"decode", required_argument, NULL, DECODE},
+        {"json", no_argument, NULL, JSON},         {"no-special", no_argument, NULL, NO_SPECIAL},
+        {"add-bos", no_argument, NULL, ADD_BOS},   {"no-bos", no_argument, NULL, NO_BOS},
+        {"help", no_argument, NULL, HELP},         {NULL, 0, NULL, 0}};
     optind = 0; /* starts anew: the tests call this more than once */
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, ":h", known, NULL)) != -1;) {

@@ -26,8 +26,10 @@ static enum rt_status read_beside(const char *dir, const char *name, bool requir
     if (!f && errno == ENOENT && !required)
         return RT_OK;
     if (!f && errno == ENOENT)
-        return rt_fail(err, RT_BAD_FILE, "%s: there is no such file, and it is what a tokenizer is read from "
-                       "(tokenizer.model alone does not do)", path);
+        return rt_fail(err, RT_BAD_FILE,
+                       "%s: there is no such file, and it is what a tokenizer is read from "
+                       "(tokenizer.model alone does not do)",
+                       path);
     if (!f)
         return rt_fail(err, RT_BAD_FILE, "%s: %s", path, strerror(errno));
     enum rt_status st = RT_OK;

@@ -121,6 +121,19 @@ static enum rt_status get_numbers(const struct gguf *g, struct gguf_arrays *a, s
     return RT_OK;
 }
 
+/* SentencePiece options that change ids and that no model we run has. */
+static enum rt_status refuse_options(const struct gguf *g, struct rt_error *err)
+{
+    bool remove = false;
+    enum rt_status st = gguf_get_bool_or(g, "tokenizer.ggml.remove_extra_whitespaces", false, &remove, err);
+    if (st == RT_OK && remove)
+        st = rt_fail(err, RT_BAD_FILE, "%s: tokenizer.ggml.remove_extra_whitespaces true is not supported",
+                     gguf_path(g));
+    if (st == RT_OK && gguf_find_key(g, "tokenizer.ggml.precompiled_charsmap"))
+        st = rt_fail(err, RT_BAD_FILE, "%s: tokenizer.ggml.precompiled_charsmap is not supported", gguf_path(g));
+    return st;
+}
+
 enum rt_status mosld_tokenizer_open_gguf(const struct gguf *file, struct mosld_tokenizer **out, struct rt_error *err)
 {
     struct gguf_arrays arrays = {0};
@@ -129,7 +142,9 @@ enum rt_status mosld_tokenizer_open_gguf(const struct gguf *file, struct mosld_t
     *out = NULL;
     if (!t)
         return rt_fail(err, RT_NO_MEMORY, "no memory for a tokenizer");
-    enum rt_status st = get_strings(file, &arrays, &g, err);
+    enum rt_status st = refuse_options(file, err);
+    if (st == RT_OK)
+        st = get_strings(file, &arrays, &g, err);
     if (st == RT_OK)
         st = get_numbers(file, &arrays, &g, err);
     if (st == RT_OK)
