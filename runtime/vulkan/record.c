@@ -12,6 +12,7 @@
 
 #define FIRST_RATE 5e9       /* units of work a second that any device should reach */
 #define DEFAULT_BUDGET 0.1   /* seconds */
+#define DISPATCH_COST 1e-5   /* seconds that a dispatch with its barrier may take even if it does nothing */
 
 static double now(void)
 {
@@ -66,6 +67,12 @@ void vk_record_finish(struct vk_device *dev)
         dev->fn.vkDestroyFence(dev->handle, s->fence, NULL);
         dev->fn.vkDestroyCommandPool(dev->handle, s->pool, NULL);
     }
+}
+
+/* Seconds that a submission is expected to take with `more` work. */
+static double estimate(const struct vk_device *dev, const struct vk_submission *s, double more)
+{
+    return (s->work + more) / dev->rate + DISPATCH_COST * s->dispatches;
 }
 
 /* ---- when a submission is done ---- */
@@ -214,7 +221,7 @@ enum rt_status vk_record_begin(struct vk_device *dev, double work, VkCommandBuff
     if (dev->lost)
         return vk_fail(dev, VK_ERROR_DEVICE_LOST, "recording", err);
     struct vk_submission *s = &dev->ring[dev->current];
-    if (s->state == VK_RECORDING && s->work > 0 && (s->work + work) > dev->budget * dev->rate) {
+    if (s->state == VK_RECORDING && s->work > 0 && estimate(dev, s, work) > dev->budget) {
         enum rt_status st = vk_record_submit(dev, err);
         if (st)
             return st;
@@ -271,8 +278,8 @@ enum rt_status vk_segment(struct rt_device *base, const char *label, struct rt_e
         return RT_OK;
     poll(dev);
     /* The next segment is taken to be like the one that ended. A device that has nothing to do gets what there is. */
-    bool full = s->work + ended > dev->budget * dev->rate;
-    bool starving = !oldest_in_flight(dev) && s->work > dev->budget / 20 * dev->rate;
+    bool full = estimate(dev, s, ended) > dev->budget;
+    bool starving = !oldest_in_flight(dev) && estimate(dev, s, 0) > dev->budget / 20;
     if (full || starving)
         return vk_record_submit(dev, err);
     end_label(dev, s);
