@@ -320,6 +320,26 @@ START_TEST(normal_forms_and_replacements)
 }
 END_TEST
 
+/* Sorting them would take the library hours. */
+START_TEST(endless_combining_marks_are_refused)
+{
+    struct normalizer n = {0};
+    struct text_buf text = {0}, out = {0};
+    struct rt_error err = {0};
+    ck_assert(text_buf_puts(&text, "a"));
+    for (int i = 0; i < 2048; i++)
+        ck_assert(text_buf_puts(&text, "\xCC\x81\xCC\x96"));
+    ck_assert_int_eq(normalizer_add(&n, NORM_NFC, NULL, NULL, &err), RT_OK);
+    ck_assert_int_eq(normalize(&n, matcher, text.data, text.len, &out, &err), RT_OK);
+    ck_assert_uint_eq(out.len, text.len - 1); /* a and the first acute are one letter of two bytes */
+    ck_assert(text_buf_puts(&text, "\xCC\x81"));
+    ck_assert_int_eq(normalize(&n, matcher, text.data, text.len, &out, &err), RT_FAILED);
+    text_buf_finish(&text);
+    text_buf_finish(&out);
+    normalizer_finish(&n);
+}
+END_TEST
+
 /* Expected: Python's bytes.decode("utf-8", "replace"). R stands for U+FFFD. */
 START_TEST(broken_utf8_is_replaced_as_python_does)
 {
@@ -399,6 +419,7 @@ int main(void)
     tcase_add_test(tc, catastrophic_pattern_is_stopped);
     tcase_add_test(tc, classes_are_those_of_unicode);
     tcase_add_test(tc, normal_forms_and_replacements);
+    tcase_add_test(tc, endless_combining_marks_are_refused);
     tcase_add_test(tc, broken_utf8_is_replaced_as_python_does);
     tcase_add_test(tc, characters_round_trip);
     tcase_add_test(tc, byte_alphabet_is_a_bijection);

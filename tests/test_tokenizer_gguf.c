@@ -290,7 +290,7 @@ END_TEST
 
 static char *read_beside(const char *gguf, const char *suffix)
 {
-    char path[4096], *data = NULL;
+    char path[4200], *data = NULL;
     size_t size;
     snprintf(path, sizeof path, "%s%s", gguf, suffix);
     return file_read(path, 1 << 24, &data, &size, NULL) == RT_OK ? data : NULL;

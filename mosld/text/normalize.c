@@ -1,6 +1,8 @@
 /* mosld/text/normalize.c - see normalize.h. */
 #include "mosld/text/normalize.h"
 
+#include "mosld/text/utf8.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,20 @@ static bool is_ascii(const char *text, size_t len)
     return true;
 }
 
+/* utf8proc sorts the combining marks behind a letter by moving them one place at a time. Text has a handful there; a
+ * run that would take it hours is no text. */
+#define MAX_MARKS 4096
+
+static bool has_endless_marks(const char *text, size_t len)
+{
+    size_t run = 0;
+    for (size_t i = 0; i < len && run <= MAX_MARKS; i += utf8_length(text[i])) {
+        utf8proc_int32_t c = (utf8proc_int32_t)utf8_decode(text + i);
+        run = utf8proc_get_property(c)->combining_class != 0 ? run + 1 : 0;
+    }
+    return run > MAX_MARKS;
+}
+
 static enum rt_status normal_form(enum norm_kind kind, const struct text_buf *in, struct text_buf *out,
                                   struct rt_error *err)
 {
@@ -53,6 +69,8 @@ static enum rt_status normal_form(enum norm_kind kind, const struct text_buf *in
     };
     if (is_ascii(in->data, in->len))
         return text_buf_append(out, in->data, in->len) ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for text");
+    if (has_endless_marks(in->data, in->len))
+        return rt_fail(err, RT_FAILED, "cannot normalize a text with more than %d combining marks in a row", MAX_MARKS);
     utf8proc_uint8_t *mapped = NULL;
     utf8proc_ssize_t n =
         utf8proc_map((const utf8proc_uint8_t *)in->data, (utf8proc_ssize_t)in->len, &mapped, options[kind]);

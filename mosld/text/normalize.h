@@ -28,7 +28,8 @@ enum rt_status normalizer_add(struct normalizer *n, enum norm_kind kind, struct 
 
 void normalizer_finish(struct normalizer *n);
 
-/* Sets `out` (empty, or used before) to the normalized text. */
+/* Sets `out` (empty, or used before) to the normalized text. RT_FAILED when a pattern hits its limit or thousands of
+ * combining marks follow each other, RT_NO_MEMORY. */
 enum rt_status normalize(const struct normalizer *n, struct text_matcher *matcher, const char *text, size_t len,
                          struct text_buf *out, struct rt_error *err);
 
