@@ -1,4 +1,5 @@
-/* Sizes and conversions of element types: against the gguf package's vectors, and against arithmetic that is not theirs. */
+/* Sizes and conversions of element types: against the gguf package's vectors, and against arithmetic that is not
+ * theirs. */
 #include "mosld/io/dtype.h"
 #include "mosld/io/safetensors.h"
 #include "tests/support/io_files.h"

@@ -143,7 +143,8 @@ START_TEST(values_are_converted_and_checked)
     check_refused(gguf_get_number(g, "eps", 1, 2, &number, &err), &err, path, "eps is");
     check_refused(gguf_get_string(g, "count", &text, &err), &err, path, "must be a string");
     check_refused(gguf_get_bool_or(g, "count", false, &flag, &err), &err, path, "boolean");
-    check_refused(gguf_get_floats(g, "types", &floats, &n, &err), &err, path, "array of floats"); /* i8 read as float: a known hole */
+    check_refused(gguf_get_floats(g, "types", &floats, &n, &err), &err, path,
+                  "array of floats"); /* i8 read as float: a known hole */
     ck_assert(!floats && n == 0);
     check_refused(gguf_get_integers(g, "scores", &integers, &n, &err), &err, path, "array of integers");
     check_refused(gguf_get_strings(g, "types", &strings, &n, &err), &err, path, "array of strings");
@@ -163,7 +164,8 @@ START_TEST(no_prefix_crashes)
         struct rt_error err;
         struct gguf *g;
         io_write(io_path("part.gguf"), part.data ? part.data : (uint8_t *)"", part.size);
-        check_refused(gguf_open(io_path("part.gguf"), &g, &err), &err, io_path("part.gguf"), n < 4 ? "ends within" : "");
+        check_refused(gguf_open(io_path("part.gguf"), &g, &err), &err, io_path("part.gguf"),
+                      n < 4 ? "ends within" : "");
         bytes_free(&part);
     }
     bytes_free(&whole);
@@ -178,12 +180,18 @@ START_TEST(preambles_are_checked)
     static const struct {
         uint32_t version;
         const char *words;
-    } versions[] = {{0, "version 0"}, {1, "version 1"}, {4, "version 4"}, {1u << 31, "big-endian"}, {0x80000001, "version 2147483649"}, {3u << 24, "big-endian"}};
+    } versions[] = {{0, "version 0"},
+                    {1, "version 1"},
+                    {4, "version 4"},
+                    {1u << 31, "big-endian"},
+                    {0x80000001, "version 2147483649"},
+                    {3u << 24, "big-endian"}};
     for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
         build_begin(&b, versions[i].version, 0, 0);
         expect_refusal(&b, versions[i].words);
     }
-    static const uint64_t counts[][2] = {{0, UINT64_MAX}, {UINT64_MAX, 0}, {0, 1ull << 60}, {1ull << 59, 0}, {0, 1}, {1, 0}};
+    static const uint64_t counts[][2] = {{0, UINT64_MAX}, {UINT64_MAX, 0}, {0, 1ull << 60},
+                                         {1ull << 59, 0}, {0, 1},          {1, 0}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         build_begin(&b, 3, counts[i][0], counts[i][1]);
         expect_refusal(&b, "cannot hold");

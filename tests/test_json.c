@@ -91,7 +91,8 @@ START_TEST(getters_name_file_and_key)
 {
     struct rt_error err;
     cJSON *j;
-    static const char text[] = "{\"s\":\"x\",\"i\":3,\"big\":9007199254740993,\"e\":3.0,\"f\":2.5,\"inf\":1e999,\"b\":true,\"n\":null,\"l\":[1],\"o\":{\"p\":-1}}";
+    static const char text[] = "{\"s\":\"x\",\"i\":3,\"big\":9007199254740993,\"e\":3.0,\"f\":2.5,\"inf\":1e999,\"b\":"
+                               "true,\"n\":null,\"l\":[1],\"o\":{\"p\":-1}}";
     check_ok(parse(text, strlen(text), &j, &err), &err);
     const char *s;
     int64_t i;
@@ -119,7 +120,8 @@ START_TEST(getters_name_file_and_key)
     check_refused(json_string(j, "n", "f", &s, &err), &err, "f: ", "\"n\" is missing");
     check_refused(json_string(j, "S", "f", &s, &err), &err, "f: ", "\"S\" is missing");
     check_refused(json_string(j, "i", "f", &s, &err), &err, "f: ", "\"i\" is 3, it must be a string");
-    check_refused(json_integer(j, "s", "f", 0, 9, &i, &err), &err, "f: ", "\"s\" is \"x\", it must be an integer in 0..9");
+    check_refused(json_integer(j, "s", "f", 0, 9, &i, &err), &err,
+                  "f: ", "\"s\" is \"x\", it must be an integer in 0..9");
     check_refused(json_integer(j, "f", "f", 0, 9, &i, &err), &err, "f: ", "\"f\" is 2.5");
     check_refused(json_integer(j, "i", "f", 4, 9, &i, &err), &err, "f: ", "\"i\" is 3");
     check_refused(json_integer(j, "big", "f", 0, JSON_INT_MAX, &i, &err), &err, "f: ", "\"big\"");

@@ -1,4 +1,5 @@
-/* Models on disk: the same weights from a Hugging Face folder and from GGUF, and what must be refused; mosld inspect over them. */
+/* Models on disk: the same weights from a Hugging Face folder and from GGUF, and what must be refused; mosld inspect
+ * over them. */
 #include "mosld/io/json.h"
 #include "mosld/io/safetensors.h"
 #include "mosld/model/model_file.h"
@@ -62,8 +63,10 @@ START_TEST(both_formats_give_the_same_weights)
     mosld_config_inv_freq(d, g);
     for (uint32_t i = 0; i < c->head_dim / 2; i++)
         ck_assert_double_le(fabs(f[i] - g[i]), 2e-7 * f[i]); /* GGUF has theta and divisors as f32 */
-    ck_assert(c->num_kv_heads == d->num_kv_heads && c->head_dim == d->head_dim && c->tie_word_embeddings == d->tie_word_embeddings);
-    ck_assert(c->vocab_size == d->vocab_size && c->max_positions == d->max_positions && c->qkv_bias == d->qkv_bias && c->qk_norm == d->qk_norm);
+    ck_assert(c->num_kv_heads == d->num_kv_heads && c->head_dim == d->head_dim &&
+              c->tie_word_embeddings == d->tie_word_embeddings);
+    ck_assert(c->vocab_size == d->vocab_size && c->max_positions == d->max_positions && c->qkv_bias == d->qkv_bias &&
+              c->qk_norm == d->qk_norm);
     mosld_model_file_close(&hf);
     mosld_model_file_close(&gguf);
 }
@@ -101,8 +104,9 @@ enum { VOCAB = 10, HIDDEN = 8, FFN = 12, KV = 4, MAX_ENTRIES = 16 };
 static float zeros[128];
 
 static const char tiny_config[] =
-    "{\"architectures\":[\"LlamaForCausalLM\"],\"vocab_size\":10,\"hidden_size\":8,\"intermediate_size\":12,\"num_hidden_layers\":1,"
-    "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"max_position_embeddings\":16,\"tie_word_embeddings\":%s}";
+    "{'architectures':['LlamaForCausalLM'],'vocab_size':10,'hidden_size':8,'intermediate_size':12,"
+    "'num_hidden_layers':1,'num_attention_heads':2,'num_key_value_heads':1,'max_position_embeddings':16,"
+    "'tie_word_embeddings':%s}";
 
 #define L "model.layers.0."
 static const struct safetensors_entry tiny[] = {
@@ -140,7 +144,7 @@ static const char *write_tiny(bool tied, const char *without, const struct safet
     snprintf(config, sizeof config, tiny_config, tied ? "true" : "false");
     const char *folder = io_path("tiny");
     mkdir(folder, 0700);
-    io_write_text(io_path("tiny/config.json"), config);
+    io_write_json(io_path("tiny/config.json"), config);
     struct rt_error err = {0};
     check_ok(safetensors_write(io_path("tiny/model.safetensors"), entries, n, NULL, 0, &err), &err);
     return folder;
@@ -176,13 +180,19 @@ static const struct {
     {"lm_head.weight", {.name = NULL}, "lm_head.weight is missing"},
     {L "mlp.up_proj.weight", {.name = NULL}, L "mlp.up_proj.weight is missing"},
     {"model.norm.weight", {.name = NULL}, "model.norm.weight is missing"},
-    {NULL, {"model.norm.weight", DTYPE_F32, 1, {9}, zeros}, "model.norm.weight has the shape [9], the config asks for [8]"},
+    {NULL,
+     {"model.norm.weight", DTYPE_F32, 1, {9}, zeros},
+     "model.norm.weight has the shape [9], the config asks for [8]"},
     {NULL, {"model.norm.weight", DTYPE_F32, 2, {1, 8}, zeros}, "has the shape [1, 8]"},
-    {NULL, {L "self_attn.k_proj.weight", DTYPE_F32, 2, {8, 4}, zeros}, "has the shape [8, 4], the config asks for [4, 8]"},
+    {NULL,
+     {L "self_attn.k_proj.weight", DTYPE_F32, 2, {8, 4}, zeros},
+     "has the shape [8, 4], the config asks for [4, 8]"},
     {NULL, {L "self_attn.k_proj.weight", DTYPE_F32, 1, {32}, zeros}, "has the shape [32]"},
     {NULL, {L "self_attn.q_proj.bias", DTYPE_F32, 1, {8}, zeros}, "q_proj.bias, which a llama model"},
     {NULL, {L "self_attn.q_norm.weight", DTYPE_F32, 1, {0}, zeros}, "q_norm.weight, which"},
-    {NULL, {"model.layers.1.input_layernorm.weight", DTYPE_F32, 1, {8}, zeros}, "model.layers.1.input_layernorm.weight, which"},
+    {NULL,
+     {"model.layers.1.input_layernorm.weight", DTYPE_F32, 1, {8}, zeros},
+     "model.layers.1.input_layernorm.weight, which"},
     {NULL, {L "mlp.up_proj.weight", DTYPE_I8, 2, {FFN, HIDDEN}, zeros}, "has the type I8"},
     {NULL, {L "mlp.up_proj.weight", DTYPE_F8_E4M3, 2, {FFN, HIDDEN}, zeros}, "has the type F8_E4M3"},
     {NULL, {L "mlp.up_proj.weight", DTYPE_F64, 2, {1, 1}, zeros}, "has the shape [1, 1]"},
@@ -241,7 +251,8 @@ START_TEST(gguf_types_and_names)
     struct rt_error err = {0};
     struct mosld_model_file *f;
     write_gguf_embedding(path, 12, 144);
-    check_refused(mosld_model_file_open(path, &f, &err), &err, path, "token_embd.weight has the type Q4_K, which mosld does not run; it runs F32");
+    check_refused(mosld_model_file_open(path, &f, &err), &err, path,
+                  "token_embd.weight has the type Q4_K, which mosld does not run; it runs F32");
     write_gguf_embedding(path, 2, 144);
     check_refused(mosld_model_file_open(path, &f, &err), &err, path, "the tensor blk.0.attn_norm.weight is missing");
 }
@@ -265,7 +276,8 @@ static void expect_inspect(const char *arguments, int status, const char *words)
 {
     int got;
     char *text = run_inspect(arguments, &got);
-    ck_assert_msg(got == status && strstr(text, words), "mosld inspect %s: exit %d, wanted %d and '%s': %s", arguments, got, status, words, text);
+    ck_assert_msg(got == status && strstr(text, words), "mosld inspect %s: exit %d, wanted %d and '%s': %s", arguments,
+                  got, status, words, text);
     free(text);
 }
 
@@ -278,7 +290,8 @@ START_TEST(inspect_shows_what_is_there)
     ck_assert_ptr_nonnull(json);
     ck_assert(cJSON_IsTrue(json_find(json, "runs")));
     struct mosld_model_file *f = open_model(MODELS "qwen2");
-    ck_assert_uint_eq((uint64_t)json_find(json, "parameters")->valuedouble, mosld_config_parameters(mosld_model_file_config(f)));
+    ck_assert_uint_eq((uint64_t)json_find(json, "parameters")->valuedouble,
+                      mosld_config_parameters(mosld_model_file_config(f)));
     ck_assert_int_eq(cJSON_GetArraySize(json_find(json, "tensors")), (int)mosld_model_file_count(f));
     mosld_model_file_close(&f);
     cJSON_Delete(json);

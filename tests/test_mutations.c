@@ -1,6 +1,6 @@
-/* Thousands of damaged files, the same ones each time: no reader may crash, hang or hand out memory that is not the file's. Built with
- * -DMOSLD_SANITIZE=ON, files are read into memory of exactly their size, and any byte read beyond is reported. MOSLD_TEST_MUTATIONS sets how
- * many files of each kind there are. */
+/* Thousands of damaged files, the same ones each time: no reader may crash, hang or hand out memory that is not the
+ * file's. Built with -DMOSLD_SANITIZE=ON, files are read into memory of exactly their size, and any byte read beyond is
+ * reported. MOSLD_TEST_MUTATIONS sets how many files of each kind there are. */
 #include "mosld/io/file.h"
 #include "mosld/io/gguf.h"
 #include "mosld/io/json.h"
@@ -22,7 +22,8 @@ static uint32_t below(uint32_t n) { return n ? io_random(&random_state) % n : 0;
 
 static void overwrite(struct bytes *b)
 {
-    static const uint64_t values[] = {0, 1, UINT64_MAX, 1ull << 63, INT64_MAX, 1ull << 32, 1ull << 62, 0xffffffff, 0x80000000, 31, 33};
+    static const uint64_t values[] = {0,          1,          UINT64_MAX, 1ull << 63, INT64_MAX, 1ull << 32,
+                                      1ull << 62, 0xffffffff, 0x80000000, 31,         33};
     uint64_t value = values[below(sizeof values / sizeof *values)];
     size_t width = (size_t)1 << below(4);
     if (b->size >= width)
@@ -48,7 +49,8 @@ static void insert_or_delete(struct bytes *b)
 /* Text: one character that means something to JSON, or a number that is hard. */
 static void put_text(struct bytes *b)
 {
-    static const char *const pieces[] = {"{", "}", "[", "]", "\"", ",", ":", "\\", "-", "1e999", "null", "0", "\\u0000", "\xff", "\n", "18446744073709551616"};
+    static const char *const pieces[] = {"{", "}",     "[",    "]", "\"",      ",",    ":",  "\\",
+                                         "-", "1e999", "null", "0", "\\u0000", "\xff", "\n", "18446744073709551616"};
     const char *piece = pieces[below(sizeof pieces / sizeof *pieces)];
     size_t n = strlen(piece);
     if (b->size >= n)
@@ -178,9 +180,10 @@ static bool walk_folder(const char *path, struct rt_error *err)
 static void seed_safetensors(struct bytes *b)
 {
     static const uint8_t data[64];
-    const struct safetensors_entry entries[] = {{.name = "a", .dtype = DTYPE_F32, .rank = 2, .shape = {3, 4}, .data = data},
-                                                {.name = "bb", .dtype = DTYPE_U8, .rank = 1, .shape = {5}, .data = data},
-                                                {.name = "e", .dtype = DTYPE_F16, .rank = 1, .shape = {0}}};
+    const struct safetensors_entry entries[] = {
+        {.name = "a", .dtype = DTYPE_F32, .rank = 2, .shape = {3, 4}, .data = data},
+        {.name = "bb", .dtype = DTYPE_U8, .rank = 1, .shape = {5}, .data = data},
+        {.name = "e", .dtype = DTYPE_F16, .rank = 1, .shape = {0}}};
     const struct safetensors_pair pair = {"format", "pt"};
     struct rt_error err = {0};
     check_ok(safetensors_write(io_path("seed"), entries, 3, &pair, 1, &err), &err);
@@ -189,7 +192,8 @@ static void seed_safetensors(struct bytes *b)
     b->data = (uint8_t *)text;
 }
 
-static const char *const layer_tensors[] = {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"};
+static const char *const layer_tensors[] = {"attn_norm", "attn_q",   "attn_k", "attn_v",  "attn_output",
+                                            "ffn_norm",  "ffn_gate", "ffn_up", "ffn_down"};
 
 /* A whole model: one layer, everything of width 32, Q8_0 matrices. */
 static void seed_gguf(struct bytes *b)
@@ -228,16 +232,23 @@ static void seed_gguf(struct bytes *b)
 
 static void seed_jsonl(struct bytes *b)
 {
-    const char *text = "[{\"prompt\":\"a \\u00e9 \\ud83d\\ude00\",\"completion\":\"x\\n\"},\n {\"messages\":[{\"role\":\"user\",\"n\":-1.5e3}]},\r\n{}]\n";
-    bytes_add(b, text, strlen(text));
+    const char *text = "[{'prompt':'a \\u00e9 \\ud83d\\ude00',"
+                       "'completion':'x\\n'},\n {'messages':[{'role':'user','n':-1.5e3}]},\r\n{}]\n";
+    char *quoted = io_quoted(text);
+    bytes_add(b, quoted, strlen(quoted));
+    free(quoted);
 }
 
 static void seed_config(struct bytes *b)
 {
-    const char *text = "{\"architectures\":[\"Qwen2ForCausalLM\"],\"vocab_size\":100,\"hidden_size\":48,\"intermediate_size\":72,\"num_hidden_layers\":2,"
-                       "\"num_attention_heads\":6,\"num_key_value_heads\":2,\"max_position_embeddings\":512,\"rope_scaling\":{\"type\":\"llama3\","
-                       "\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":64},\"eos_token_id\":[2,3]}";
-    bytes_add(b, text, strlen(text));
+    const char *text =
+        "{'architectures':['Qwen2ForCausalLM'],'vocab_size':100,'hidden_size':48,'intermediate_size':72,"
+        "'num_hidden_layers':2,'num_attention_heads':6,'num_key_value_heads':2,'max_position_embeddings':512,"
+        "'rope_scaling':{'type':'llama3','factor':8,'low_freq_factor':1,'high_freq_factor':4,"
+        "'original_max_position_embeddings':64},'eos_token_id':[2,3]}";
+    char *quoted = io_quoted(text);
+    bytes_add(b, quoted, strlen(quoted));
+    free(quoted);
 }
 
 static const struct {

@@ -38,7 +38,8 @@ START_TEST(what_is_written_is_read)
     check_ok(safetensors_open(path, &s, &err), &err);
     ck_assert_uint_eq(safetensors_count(s), 4);
     ck_assert_str_eq(safetensors_at(s, 0)->name, "a.f32"); /* sorted */
-    const struct safetensor *a = safetensors_find(s, "a.f32"), *b = safetensors_find(s, "b.u8"), *e = safetensors_find(s, "empty");
+    const struct safetensor *a = safetensors_find(s, "a.f32"), *b = safetensors_find(s, "b.u8"),
+                            *e = safetensors_find(s, "empty");
     ck_assert_int_eq(a->dtype, DTYPE_F32);
     ck_assert_uint_eq(a->rank, 2);
     ck_assert(a->shape[0] == 2 && a->shape[1] == 3 && a->elements == 6 && a->bytes == 24);
@@ -81,7 +82,8 @@ START_TEST(the_writer_refuses)
     struct rt_error err = {0};
     const struct safetensors_entry twice[] = {{.name = "x", .dtype = DTYPE_U8}, {.name = "x", .dtype = DTYPE_F32}};
     const struct safetensors_entry quantised = {.name = "q", .dtype = DTYPE_Q8_0};
-    const struct safetensors_entry huge = {.name = "h", .dtype = DTYPE_F32, .rank = 2, .shape = {1ull << 40, 1ull << 40}};
+    const struct safetensors_entry huge = {
+        .name = "h", .dtype = DTYPE_F32, .rank = 2, .shape = {1ull << 40, 1ull << 40}};
     const struct safetensors_entry reserved = {.name = "__metadata__", .dtype = DTYPE_U8, .rank = 1, .shape = {0}};
     const char *path = io_path("refused");
     ck_assert_int_eq(safetensors_write(path, twice, 2, NULL, 0, &err), RT_FAILED);
@@ -99,50 +101,56 @@ static const struct {
     const char *header, *words;
 } headers[] = {
     {"{}", "bytes follow the last tensor"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", NULL},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"__metadata__\":{}}", NULL},
-    {"{\"a\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[0,8]}}   ", NULL},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"e\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},"
-     "\"f\":{\"dtype\":\"F32\",\"shape\":[4,0],\"data_offsets\":[8,8]}}", NULL},
-    {"{\"a\":{\"dtype\":\"I8\",\"shape\":[3],\"data_offsets\":[0,3]},\"b\":{\"dtype\":\"F8_E4M3\",\"shape\":[5],\"data_offsets\":[3,8]}}", NULL},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]}}", NULL},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]},'__metadata__':{}}", NULL},
+    {"{'a':{'dtype':'F64','shape':[],'data_offsets':[0,8]}}   ", NULL},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]},'e':{'dtype':'F32','shape':[0],'data_offsets':[0,0]},"
+     "'f':{'dtype':'F32','shape':[4,0],'data_offsets':[8,8]}}",
+     NULL},
+    {"{'a':{'dtype':'I8','shape':[3],'data_offsets':[0,3]},'b':{'dtype':'F8_E4M3','shape':[5],'data_offsets':[3,8]}}",
+     NULL},
     {"[]", "does not begin with {"},
     {" {}", "does not begin with {"},
     {"", "does not begin with {"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}", "ends too early"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}} x", "follows the JSON"},
-    {"{\"\xff\":1}", "not valid UTF-8"},
-    {"{\"a\\u0000b\":1}", "u0000"},
-    {"{\"a\":1}", "must be an object"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "twice"},
-    {"{\"__metadata__\":{},\"__metadata__\":{},\"a\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[0,8]}}", "twice"},
-    {"{\"__metadata__\":{\"k\":1},\"a\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[0,8]}}", "must be a string"},
-    {"{\"__metadata__\":[],\"a\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[0,8]}}", "must be an object"},
-    {"{\"a\":{\"dtype\":\"F99\",\"shape\":[2],\"data_offsets\":[0,8]}}", "F99"},
-    {"{\"a\":{\"dtype\":\"F4\",\"shape\":[16],\"data_offsets\":[0,8]}}", "F4"},
-    {"{\"a\":{\"dtype\":\"Q8_0\",\"shape\":[2],\"data_offsets\":[0,8]}}", "Q8_0"},
-    {"{\"a\":{\"dtype\":7,\"shape\":[2],\"data_offsets\":[0,8]}}", "\"dtype\""},
-    {"{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", "\"dtype\" is missing"},
-    {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", "\"shape\" is missing"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", "\"data_offsets\" is missing"},
-    {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}}", "twice"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", "\"shape\" is -2"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2.5],\"data_offsets\":[0,8]}}", "\"shape\" is 2.5"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[\"2\"],\"data_offsets\":[0,8]}}", "\"shape\""},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1e400],\"data_offsets\":[0,8]}}", "\"shape\" is inf"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[18446744073709551616],\"data_offsets\":[0,8]}}", "\"shape\""},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}", "more elements"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,1073741824],\"data_offsets\":[0,8]}}", "do not fill"}, /* x 4 wraps to 0 */
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2,1,1,1,1,1,1,1,1],\"data_offsets\":[0,8]}}", "more than 8 dimensions"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", "ends before that"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", "ends at byte 12"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[-8,0]}}", "\"data_offsets\" is -8"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8,8]}}", "two numbers"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]}}", "do not fill"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "overlaps"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", "overlaps"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "unused bytes"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "unused bytes"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "4 bytes follow"},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]}", "ends too early"},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]}} x", "follows the JSON"},
+    {"{'\xff':1}", "not valid UTF-8"},
+    {"{'a\\u0000b':1}", "u0000"},
+    {"{'a':1}", "must be an object"},
+    {"{'a':{'dtype':'F32','shape':[1],'data_offsets':[0,4]},'a':{'dtype':'F32','shape':[1],'data_offsets':[4,8]}}",
+     "twice"},
+    {"{'__metadata__':{},'__metadata__':{},'a':{'dtype':'F64','shape':[],'data_offsets':[0,8]}}", "twice"},
+    {"{'__metadata__':{'k':1},'a':{'dtype':'F64','shape':[],'data_offsets':[0,8]}}", "must be a string"},
+    {"{'__metadata__':[],'a':{'dtype':'F64','shape':[],'data_offsets':[0,8]}}", "must be an object"},
+    {"{'a':{'dtype':'F99','shape':[2],'data_offsets':[0,8]}}", "F99"},
+    {"{'a':{'dtype':'F4','shape':[16],'data_offsets':[0,8]}}", "F4"},
+    {"{'a':{'dtype':'Q8_0','shape':[2],'data_offsets':[0,8]}}", "Q8_0"},
+    {"{'a':{'dtype':7,'shape':[2],'data_offsets':[0,8]}}", "'dtype'"},
+    {"{'a':{'shape':[2],'data_offsets':[0,8]}}", "'dtype' is missing"},
+    {"{'a':{'dtype':'F32','data_offsets':[0,8]}}", "'shape' is missing"},
+    {"{'a':{'dtype':'F32','shape':[2]}}", "'data_offsets' is missing"},
+    {"{'a':{'dtype':'F32','dtype':'I32','shape':[2],'data_offsets':[0,8]}}", "twice"},
+    {"{'a':{'dtype':'F32','shape':[-2],'data_offsets':[0,8]}}", "'shape' is -2"},
+    {"{'a':{'dtype':'F32','shape':[2.5],'data_offsets':[0,8]}}", "'shape' is 2.5"},
+    {"{'a':{'dtype':'F32','shape':['2'],'data_offsets':[0,8]}}", "'shape'"},
+    {"{'a':{'dtype':'F32','shape':[1e400],'data_offsets':[0,8]}}", "'shape' is inf"},
+    {"{'a':{'dtype':'F32','shape':[18446744073709551616],'data_offsets':[0,8]}}", "'shape'"},
+    {"{'a':{'dtype':'F32','shape':[4294967296,4294967296],'data_offsets':[0,8]}}", "more elements"},
+    {"{'a':{'dtype':'F32','shape':[4294967296,1073741824],'data_offsets':[0,8]}}", "do not fill"}, /* x 4 wraps to 0 */
+    {"{'a':{'dtype':'F32','shape':[2,1,1,1,1,1,1,1,1],'data_offsets':[0,8]}}", "more than 8 dimensions"},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[8,0]}}", "ends before that"},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[4,12]}}", "ends at byte 12"},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[-8,0]}}", "'data_offsets' is -8"},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8,8]}}", "two numbers"},
+    {"{'a':{'dtype':'F32','shape':[1],'data_offsets':[0,8]}}", "do not fill"},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]},'b':{'dtype':'F32','shape':[1],'data_offsets':[4,8]}}",
+     "overlaps"},
+    {"{'a':{'dtype':'F32','shape':[2],'data_offsets':[0,8]},'b':{'dtype':'F32','shape':[2],'data_offsets':[0,8]}}",
+     "overlaps"},
+    {"{'a':{'dtype':'U8','shape':[2],'data_offsets':[0,2]},'b':{'dtype':'F32','shape':[1],'data_offsets':[4,8]}}",
+     "unused bytes"},
+    {"{'a':{'dtype':'F32','shape':[1],'data_offsets':[4,8]}}", "unused bytes"},
+    {"{'a':{'dtype':'F32','shape':[1],'data_offsets':[0,4]}}", "4 bytes follow"},
 };
 enum { N_HEADERS = sizeof headers / sizeof *headers };
 
@@ -175,7 +183,8 @@ START_TEST(lengths_are_checked)
     static const struct {
         uint64_t length;
         const char *words;
-    } cases[] = {{0, "begin with {"}, {3, "only 10"}, {1u << 20, "only 10"}, {100000001, "at most"}, {1ull << 63, "at most"}, {UINT64_MAX, "at most"}};
+    } cases[] = {{0, "begin with {"},    {3, "only 10"},          {1u << 20, "only 10"},
+                 {100000001, "at most"}, {1ull << 63, "at most"}, {UINT64_MAX, "at most"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct bytes b = {0};
         bytes_u64(&b, cases[i].length);
@@ -191,7 +200,7 @@ START_TEST(deep_json_is_refused)
 {
     enum { DEPTH = 100000 };
     char *header = malloc(DEPTH + 8);
-    strcpy(header, "{\"a\":");
+    strcpy(header, "{'a':");
     memset(header + 5, '[', DEPTH);
     header[5 + DEPTH] = '\0';
     const char *path = io_path("deep.safetensors");
@@ -206,7 +215,7 @@ END_TEST
 START_TEST(data_may_be_unaligned)
 {
     const char *path = io_path("odd.safetensors");
-    safetensors_raw(path, "{\"a\":{\"dtype\":\"F32\",\"shape\":[6],\"data_offsets\":[0,24]}} ", six, sizeof six);
+    safetensors_raw(path, "{'a':{'dtype':'F32','shape':[6],'data_offsets':[0,24]}} ", six, sizeof six);
     struct rt_error err = {0};
     struct safetensors *s;
     check_ok(safetensors_open(path, &s, &err), &err);
@@ -232,7 +241,7 @@ END_TEST
 
 /* ---- folders of shards ---- */
 
-static const char one_tensor[] = "{\"%s\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]}}";
+static const char one_tensor[] = "{'%s':{'dtype':'U8','shape':[3],'data_offsets':[0,3]}}";
 
 static void make_shard(const char *folder, const char *file, const char *tensor)
 {
@@ -245,22 +254,23 @@ static void make_shard(const char *folder, const char *file, const char *tensor)
 static const struct {
     const char *index, *words;
 } indices[] = {
-    {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"s2.safetensors\"},\"metadata\":{\"total_size\":1}}", NULL}, /* total_size is wrong */
-    {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"s2.safetensors\",\"c\":\"s9.safetensors\"}}", "s9.safetensors"},
-    {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"x\":\"s2.safetensors\"}}", "tensor x is not in"},
-    {"{\"weight_map\":{\"a\":\"s2.safetensors\",\"b\":\"s1.safetensors\"}}", "is not in"},
-    {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"b\":\"again.safetensors\"}}", "also in"},
-    {"{\"weight_map\":{\"a\":\"../../etc/x.safetensors\"}}", "same folder"},
-    {"{\"weight_map\":{\"a\":\"/etc/x.safetensors\"}}", "same folder"},
-    {"{\"weight_map\":{\"a\":\"..\"}}", "same folder"},
-    {"{\"weight_map\":{\"a\":\".hidden.safetensors\"}}", "same folder"},
-    {"{\"weight_map\":{\"a\":\"s1.bin\"}}", "same folder"},
-    {"{\"weight_map\":{\"a\":\"\"}}", "same folder"},
-    {"{\"weight_map\":{\"a\":1}}", "must name a file"},
-    {"{\"weight_map\":{\"a\":\"s1.safetensors\",\"a\":\"s2.safetensors\"}}", "twice"},
-    {"{\"weight_map\":{}}", "names no tensor"},
-    {"{}", "\"weight_map\" is missing"},
-    {"[]", "\"weight_map\" is missing"},
+    {"{'weight_map':{'a':'s1.safetensors','b':'s2.safetensors'},'metadata':{'total_size':1}}",
+     NULL}, /* total_size is wrong */
+    {"{'weight_map':{'a':'s1.safetensors','b':'s2.safetensors','c':'s9.safetensors'}}", "s9.safetensors"},
+    {"{'weight_map':{'a':'s1.safetensors','x':'s2.safetensors'}}", "tensor x is not in"},
+    {"{'weight_map':{'a':'s2.safetensors','b':'s1.safetensors'}}", "is not in"},
+    {"{'weight_map':{'a':'s1.safetensors','b':'again.safetensors'}}", "also in"},
+    {"{'weight_map':{'a':'../../etc/x.safetensors'}}", "same folder"},
+    {"{'weight_map':{'a':'/etc/x.safetensors'}}", "same folder"},
+    {"{'weight_map':{'a':'..'}}", "same folder"},
+    {"{'weight_map':{'a':'.hidden.safetensors'}}", "same folder"},
+    {"{'weight_map':{'a':'s1.bin'}}", "same folder"},
+    {"{'weight_map':{'a':''}}", "same folder"},
+    {"{'weight_map':{'a':1}}", "must name a file"},
+    {"{'weight_map':{'a':'s1.safetensors','a':'s2.safetensors'}}", "twice"},
+    {"{'weight_map':{}}", "names no tensor"},
+    {"{}", "'weight_map' is missing"},
+    {"[]", "'weight_map' is missing"},
     {"{", "ends too early"},
 };
 enum { N_INDICES = sizeof indices / sizeof *indices };
@@ -272,7 +282,7 @@ START_TEST(shards_are_checked)
     make_shard(folder, "s1.safetensors", "a");
     make_shard(folder, "s2.safetensors", "b");
     make_shard(folder, "again.safetensors", "a");
-    io_write_text(index, indices[_i].index);
+    io_write_json(index, indices[_i].index);
     struct rt_error err = {0};
     struct safetensors *s;
     enum rt_status st = safetensors_open_folder(folder, &s, &err);

@@ -1,7 +1,7 @@
 /* tools/inspect.c - mosld inspect: what is in a model, an adapter, a checkpoint, a safetensors or a GGUF file.
  *
- * One JSON document is made of what was found; --json prints it, else inspect_text.h does. Also files that mosld cannot run are shown, with
- * the reason why it cannot. */
+ * One JSON document is made of what was found; --json prints it, else inspect_text.h does. Also files that mosld cannot
+ * run are shown, with the reason why it cannot. */
 #include "mosld/io/file.h"
 #include "mosld/io/gguf.h"
 #include "mosld/io/json.h"
@@ -25,8 +25,8 @@ struct tally {
     cJSON *list; /* NULL: no table wanted */
 };
 
-static void tally_tensor(struct tally *t, const char *name, enum dtype dtype, const uint64_t *shape, uint32_t rank, uint64_t elements,
-                         uint64_t bytes)
+static void tally_tensor(struct tally *t, const char *name, enum dtype dtype, const uint64_t *shape, uint32_t rank,
+                         uint64_t elements, uint64_t bytes)
 {
     t->tensors[dtype]++;
     t->parameters[dtype] += elements;
@@ -99,8 +99,8 @@ static void add_gguf_tensors(cJSON *to, const struct gguf *g, bool list)
 
 /* ---- GGUF keys ---- */
 
-/* Bytes of a file as a JSON string: those that are not ASCII or would be control characters become '?' unless they are whole UTF-8, which
- * json_parse can tell. */
+/* Bytes of a file as a JSON string: those that are not ASCII or would be control characters become '?' unless they are
+ * whole UTF-8, which json_parse can tell. */
 static cJSON *string_value(struct gguf_string s)
 {
     char *copy = malloc(s.size + 1);
@@ -256,7 +256,8 @@ static enum rt_status inspect_safetensors(const char *path, bool tensors, cJSON 
 }
 
 /* Puts the JSON object in folder/name into the document under `as`. */
-static enum rt_status add_settings(const char *folder, const char *name, const char *as, cJSON *document, struct rt_error *err)
+static enum rt_status add_settings(const char *folder, const char *name, const char *as, cJSON *document,
+                                   struct rt_error *err)
 {
     char *path = file_join(folder, name);
     if (!path)
@@ -273,8 +274,8 @@ static enum rt_status add_settings(const char *folder, const char *name, const c
     return st;
 }
 
-static enum rt_status add_tensor_file(const char *folder, const char *name, const char *as, bool tensors, cJSON *document,
-                                      struct rt_error *err)
+static enum rt_status add_tensor_file(const char *folder, const char *name, const char *as, bool tensors,
+                                      cJSON *document, struct rt_error *err)
 {
     char *path = file_join(folder, name);
     if (!path)
@@ -336,8 +337,10 @@ static enum rt_status inspect(const char *path, bool tensors, cJSON *document, s
         return inspect_adapter(path, tensors, document, err);
     if (folder_has(path, "config.json"))
         return inspect_model_folder(path, tensors, document, err);
-    return rt_fail(err, RT_BAD_FILE, "%s: has no config.json, adapter_config.json or trainer_state.json: it is no model, adapter or "
-                   "checkpoint", path);
+    return rt_fail(err, RT_BAD_FILE,
+                   "%s: has no config.json, adapter_config.json or trainer_state.json: it is no model, adapter or "
+                   "checkpoint",
+                   path);
 }
 
 /* ---- the command ---- */
@@ -361,7 +364,9 @@ struct inspect_values {
 };
 
 static const struct option table[] = {
-    {.name = "tensors", OPTION_BOOL(struct inspect_values, tensors), .help = "also list every tensor: name, type, shape"},
+    {.name = "tensors",
+     OPTION_BOOL(struct inspect_values, tensors),
+     .help = "also list every tensor: name, type, shape"},
     {.name = "json", OPTION_BOOL(struct inspect_values, json), .help = "one JSON document on standard output"},
 };
 
@@ -378,7 +383,8 @@ static enum rt_status run(const struct options *o, const struct inspect_values *
     if (o->arguments.n != 1)
         return rt_fail(err, RT_USAGE, "name the file or folder to look at: mosld inspect PATH");
     cJSON *document = cJSON_CreateObject();
-    enum rt_status st = document ? inspect(o->arguments.item[0], v->tensors, document, err) : rt_fail(err, RT_NO_MEMORY, "no memory");
+    enum rt_status st =
+        document ? inspect(o->arguments.item[0], v->tensors, document, err) : rt_fail(err, RT_NO_MEMORY, "no memory");
     if (st == RT_OK)
         st = print_document(document, v->json, err);
     cJSON_Delete(document);

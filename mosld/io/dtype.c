@@ -112,7 +112,7 @@ uint16_t dtype_f32_to_f16(float value)
         return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
     if (magnitude >= 0x477ff000) /* 65520 and above round beyond the largest half, 65504 */
         return sign | 0x7c00;
-    if (magnitude < 0x38800000) { /* below 2^-14: adding 2^-1 leaves the half's bits, rounded by the FPU, at the bottom */
+    if (magnitude < 0x38800000) { /* below 2^-14: adding 2^-1 leaves the half's bits, rounded, at the bottom */
         float shifted = float_of(magnitude) + 0.5f;
         return (uint16_t)(sign | (bits_of(shifted) - bits_of(0.5f)));
     }
@@ -181,7 +181,9 @@ void dtype_to_f32(enum dtype type, const void *source, uint64_t n, float *dst)
     } else if (type == DTYPE_F64) {
         f64_to_f32(src, n, dst);
     } else {
-        void (*convert)(const uint8_t *, float *) = type == DTYPE_Q8_0 ? q8_0_to_f32 : type == DTYPE_Q4_0 ? q4_0_to_f32 : q4_1_to_f32;
+        void (*convert)(const uint8_t *, float *) = q4_1_to_f32;
+        if (type != DTYPE_Q4_1)
+            convert = type == DTYPE_Q8_0 ? q8_0_to_f32 : q4_0_to_f32;
         for (uint64_t b = 0; b < n / 32; b++)
             convert(src + b * infos[type].bytes, dst + 32 * b);
     }

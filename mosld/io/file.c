@@ -57,7 +57,7 @@ enum rt_status file_read(const char *path, uint64_t max, char **data, size_t *si
     *data = NULL;
     *size = 0;
     int fd;
-    uint64_t length;
+    uint64_t length = 0;
     enum rt_status st = open_regular(path, &fd, &length, err);
     if (st != RT_OK)
         return st;
@@ -84,8 +84,8 @@ out:
     return st;
 }
 
-/* Under AddressSanitizer the file is read into memory of exactly its size, so that a read beyond its end, which would still hit the last
- * page of a mapping, is seen. */
+/* Under AddressSanitizer the file is read into memory of exactly its size, so that a read beyond its end, which would
+ * still hit the last page of a mapping, is seen. */
 #if defined(__SANITIZE_ADDRESS__)
 #define READ_INSTEAD 1
 #elif defined(__has_feature)
@@ -104,7 +104,8 @@ static enum rt_status map_fd(const char *path, int fd, size_t size, struct file_
     if (READ_INSTEAD) {
         char *data = malloc(size);
         size_t got = 0;
-        enum rt_status st = data ? read_all(fd, path, data, size, &got, err) : rt_fail(err, RT_NO_MEMORY, "%s: no memory for it", path);
+        enum rt_status st =
+            data ? read_all(fd, path, data, size, &got, err) : rt_fail(err, RT_NO_MEMORY, "%s: no memory for it", path);
         if (st != RT_OK)
             free(data);
         else
@@ -113,7 +114,8 @@ static enum rt_status map_fd(const char *path, int fd, size_t size, struct file_
     }
     void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED)
-        return rt_fail(err, errno == ENOMEM ? RT_NO_MEMORY : RT_BAD_FILE, "%s: cannot be mapped: %s", path, strerror(errno));
+        return rt_fail(err, errno == ENOMEM ? RT_NO_MEMORY : RT_BAD_FILE, "%s: cannot be mapped: %s", path,
+                       strerror(errno));
     *map = (struct file_map){.data = data, .size = size};
     return RT_OK;
 }
@@ -122,7 +124,7 @@ enum rt_status file_map_open(const char *path, struct file_map *map, struct rt_e
 {
     *map = (struct file_map){0};
     int fd;
-    uint64_t size;
+    uint64_t size = 0;
     enum rt_status st = open_regular(path, &fd, &size, err);
     if (st != RT_OK)
         return st;

@@ -93,8 +93,8 @@ enum rt_status file_writer_write(struct file_writer *w, const void *data, size_t
     return w->failed ? fail_write(w->path, "cannot be written", w->failed, err) : RT_OK;
 }
 
-/* mkostemp makes files that only their owner reads; a result gets what open() would have given it. umask can only be read by setting it,
- * which other threads would see for a moment, so it is read once, from /proc where there is one. */
+/* mkostemp makes files that only their owner reads; a result gets what open() would have given it. umask can only be
+ * read by setting it, which other threads would see for a moment, so it is read once, from /proc where there is one. */
 static mode_t creation_mode(void)
 {
     unsigned mask = 022;
@@ -171,7 +171,8 @@ enum rt_status file_sync_folder(const char *path, struct rt_error *err)
     if (fd < 0)
         return fail_write(path, "cannot be opened", errno, err);
     /* Some file systems cannot sync a folder and say EINVAL: they have nothing to be made durable there. */
-    enum rt_status st = fsync(fd) != 0 && errno != EINVAL ? fail_write(path, "cannot be made durable", errno, err) : RT_OK;
+    enum rt_status st =
+        fsync(fd) != 0 && errno != EINVAL ? fail_write(path, "cannot be made durable", errno, err) : RT_OK;
     close(fd);
     return st;
 }

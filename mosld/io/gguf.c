@@ -1,7 +1,8 @@
 /* mosld/io/gguf.c - reads the structure of a GGUF file; the values of keys are read in gguf_values.c. See gguf.h.
  *
  *     magic "GGUF", u32 version, u64 tensors, u64 keys
- *     a key: string name, u32 type, value; an array's value: u32 element type, u64 count, elements; a string: u64 length, bytes
+ *     a key: string name, u32 type, value
+ *     a string: u64 length, bytes; an array: u32 element type, u64 count, elements
  *     a tensor: string name, u32 dimensions, u64 each, u32 type, u64 offset into the data
  *     the data, from the next multiple of general.alignment (32) on */
 #include "mosld/io/gguf.h"
@@ -12,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The least that a key (empty name, u8) and a tensor (empty name, one dimension) take: counts that cannot fit are refused before
- * anything is allocated by them. */
+/* The least that a key (empty name, u8) and a tensor (empty name, one dimension) take: counts that cannot fit are
+ * refused before anything is allocated by them. */
 enum { MIN_KEY_BYTES = 8 + 4 + 1, MIN_TENSOR_BYTES = 8 + 4 + 8 + 4 + 8, MAX_NAME = 1024, MAX_ALIGNMENT = 1 << 16 };
 
 struct gguf {
@@ -34,9 +35,10 @@ static const struct {
     const char *name;
     uint32_t bytes; /* 0: of no fixed size */
 } types[GGUF_TYPES] = {
-    [GGUF_U8] = {"u8", 1}, [GGUF_I8] = {"i8", 1}, [GGUF_U16] = {"u16", 2}, [GGUF_I16] = {"i16", 2}, [GGUF_U32] = {"u32", 4},
-    [GGUF_I32] = {"i32", 4}, [GGUF_F32] = {"f32", 4}, [GGUF_BOOL] = {"bool", 1}, [GGUF_STRING] = {"string", 0},
-    [GGUF_ARRAY] = {"array", 0}, [GGUF_U64] = {"u64", 8}, [GGUF_I64] = {"i64", 8}, [GGUF_F64] = {"f64", 8},
+    [GGUF_U8] = {"u8", 1},         [GGUF_I8] = {"i8", 1},       [GGUF_U16] = {"u16", 2}, [GGUF_I16] = {"i16", 2},
+    [GGUF_U32] = {"u32", 4},       [GGUF_I32] = {"i32", 4},     [GGUF_F32] = {"f32", 4}, [GGUF_BOOL] = {"bool", 1},
+    [GGUF_STRING] = {"string", 0}, [GGUF_ARRAY] = {"array", 0}, [GGUF_U64] = {"u64", 8}, [GGUF_I64] = {"i64", 8},
+    [GGUF_F64] = {"f64", 8},
 };
 
 const char *gguf_type_name(enum gguf_type type) { return (unsigned)type < GGUF_TYPES ? types[type].name : "unknown"; }
@@ -59,7 +61,7 @@ static enum rt_status take(struct cursor *c, void *out, size_t size, const char 
 {
     if (left(c) < size)
         return fail_short(c, what, err);
-    memcpy(out, c->at, size); /* both formats are little-endian, as is every machine that mosld builds on: see the assertion below */
+    memcpy(out, c->at, size); /* the file is little-endian, and so is the machine: see below */
     c->at += size;
     return RT_OK;
 }
@@ -79,16 +81,18 @@ static enum rt_status take_string(struct cursor *c, struct gguf_string *out, con
     return RT_OK;
 }
 
-/* A name: terminated, in g->names. Names are shorter in memory than in the file (8 bytes of length against a NUL), so they fit. */
-static enum rt_status take_name(struct gguf *g, struct cursor *c, const char *what, const char **out, struct rt_error *err)
+/* A name: terminated, in g->names. Names are shorter in memory than in the file (8 bytes of length against a NUL), so
+ * they fit. */
+static enum rt_status take_name(struct gguf *g, struct cursor *c, const char *what, const char **out,
+                                struct rt_error *err)
 {
     struct gguf_string text = {0};
     enum rt_status st = take_string(c, &text, what, err);
     if (st != RT_OK)
         return st;
     if (text.size == 0 || text.size > MAX_NAME || memchr(text.data, '\0', text.size))
-        return rt_fail(err, RT_BAD_FILE, "%s: the name of %s has %zu bytes or a NUL in it; names have 1 to %d bytes", g->path, what,
-                       text.size, MAX_NAME);
+        return rt_fail(err, RT_BAD_FILE, "%s: the name of %s has %zu bytes or a NUL in it; names have 1 to %d bytes",
+                       g->path, what, text.size, MAX_NAME);
     char *name = g->names + g->names_used;
     memcpy(name, text.data, text.size);
     name[text.size] = '\0';
@@ -186,13 +190,15 @@ static enum rt_status read_dims(const struct gguf *g, struct cursor *c, struct g
         if (t->dims[i] == 0 || t->dims[i] > INT64_MAX)
             return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: dimension %u is 0 or negative", g->path, t->name, i);
         if (__builtin_mul_overflow(t->elements, t->dims[i], &t->elements))
-            return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: has more elements than 64 bits count", g->path, t->name);
+            return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: has more elements than 64 bits count", g->path,
+                           t->name);
     }
     return RT_OK;
 }
 
 /* Leaves the tensor's offset into the data in *offset: where the data begins is known only behind the last tensor. */
-static enum rt_status read_tensor(struct gguf *g, struct cursor *c, struct gguf_tensor *t, uint64_t *offset, struct rt_error *err)
+static enum rt_status read_tensor(struct gguf *g, struct cursor *c, struct gguf_tensor *t, uint64_t *offset,
+                                  struct rt_error *err)
 {
     char what[64];
     snprintf(what, sizeof what, "tensor number %zu", (size_t)(t - g->tensors) + 1);
@@ -200,8 +206,8 @@ static enum rt_status read_tensor(struct gguf *g, struct cursor *c, struct gguf_
     if (st == RT_OK)
         st = take(c, &t->n_dims, sizeof t->n_dims, what, err);
     if (st == RT_OK && (t->n_dims == 0 || t->n_dims > GGUF_MAX_DIMS))
-        return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: has %u dimensions, 1 to %d are possible", g->path, t->name, t->n_dims,
-                       GGUF_MAX_DIMS);
+        return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: has %u dimensions, 1 to %d are possible", g->path, t->name,
+                       t->n_dims, GGUF_MAX_DIMS);
     uint32_t type = 0;
     if (st == RT_OK)
         st = read_dims(g, c, t, err);
@@ -213,25 +219,28 @@ static enum rt_status read_tensor(struct gguf *g, struct cursor *c, struct gguf_
         return st;
     t->dtype = dtype_from_gguf(type);
     if (t->dtype == DTYPES)
-        return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: its type %u is none that mosld knows", g->path, t->name, type);
+        return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: its type %u is none that mosld knows", g->path, t->name,
+                       type);
     const struct dtype_info *info = dtype_info(t->dtype);
     if (t->dims[0] % info->block != 0)
-        return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: rows of %llu are no multiple of %u, the block of %s", g->path, t->name,
-                       (unsigned long long)t->dims[0], info->block, info->name);
+        return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: rows of %llu are no multiple of %u, the block of %s",
+                       g->path, t->name, (unsigned long long)t->dims[0], info->block, info->name);
     if (!dtype_bytes(t->dtype, t->elements, &t->bytes))
         return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: has more bytes than 64 bits count", g->path, t->name);
     return RT_OK;
 }
 
-static enum rt_status place_tensor(const struct gguf *g, struct gguf_tensor *t, uint64_t offset, const uint8_t *data, uint64_t data_size,
-                                   uint32_t alignment, struct rt_error *err)
+static enum rt_status place_tensor(const struct gguf *g, struct gguf_tensor *t, uint64_t offset, const uint8_t *data,
+                                   uint64_t data_size, uint32_t alignment, struct rt_error *err)
 {
     if (offset % alignment != 0)
         return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: its offset %llu is no multiple of %u", g->path, t->name,
                        (unsigned long long)offset, alignment);
     if (offset > data_size || t->bytes > data_size - offset)
-        return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s: %llu bytes at %llu exceed the file's %llu bytes of data; it may be "
-                       "incomplete: fetch it again", g->path, t->name, (unsigned long long)t->bytes, (unsigned long long)offset,
+        return rt_fail(err, RT_BAD_FILE,
+                       "%s: tensor %.200s: %llu bytes at %llu exceed the file's %llu bytes of data; it may be "
+                       "incomplete: fetch it again",
+                       g->path, t->name, (unsigned long long)t->bytes, (unsigned long long)offset,
                        (unsigned long long)data_size);
     t->data = data + offset;
     return RT_OK;
@@ -256,7 +265,8 @@ static enum rt_status check_tensors(struct gguf *g, struct rt_error *err)
     qsort(list, g->n_tensors, sizeof *list, tensor_by_place);
     for (size_t i = 1; i < g->n_tensors; i++)
         if (list[i]->data < list[i - 1]->data + list[i - 1]->bytes)
-            return rt_fail(err, RT_BAD_FILE, "%s: tensors %.200s and %.200s overlap", g->path, list[i - 1]->name, list[i]->name);
+            return rt_fail(err, RT_BAD_FILE, "%s: tensors %.200s and %.200s overlap", g->path, list[i - 1]->name,
+                           list[i]->name);
     qsort(list, g->n_tensors, sizeof *list, tensor_by_name);
     for (size_t i = 1; i < g->n_tensors; i++)
         if (strcmp(list[i - 1]->name, list[i]->name) == 0)
@@ -269,7 +279,8 @@ static enum rt_status read_tensors(struct gguf *g, struct cursor *c, struct rt_e
     int64_t alignment;
     enum rt_status st = gguf_get_integer_or(g, "general.alignment", 1, MAX_ALIGNMENT, 32, &alignment, err);
     if (st == RT_OK && (alignment & (alignment - 1)) != 0)
-        st = rt_fail(err, RT_BAD_FILE, "%s: general.alignment is %lld, it must be a power of two", g->path, (long long)alignment);
+        st = rt_fail(err, RT_BAD_FILE, "%s: general.alignment is %lld, it must be a power of two", g->path,
+                     (long long)alignment);
     uint64_t *offsets = st == RT_OK ? calloc(g->n_tensors + 1, sizeof *offsets) : NULL;
     if (st == RT_OK && !offsets)
         st = rt_fail(err, RT_NO_MEMORY, "%s: no memory for its %zu tensors", g->path, g->n_tensors);
@@ -280,7 +291,8 @@ static enum rt_status read_tensors(struct gguf *g, struct cursor *c, struct rt_e
     if (begin > g->map.size) /* a file with a vocabulary alone may end unpadded */
         begin = g->map.size;
     for (size_t i = 0; i < g->n_tensors && st == RT_OK; i++)
-        st = place_tensor(g, &g->tensors[i], offsets[i], g->map.data + begin, g->map.size - begin, (uint32_t)alignment, err);
+        st = place_tensor(g, &g->tensors[i], offsets[i], g->map.data + begin, g->map.size - begin, (uint32_t)alignment,
+                          err);
     free(offsets);
     return st == RT_OK ? check_tensors(g, err) : st;
 }
@@ -350,7 +362,8 @@ enum rt_status gguf_open(const char *path, struct gguf **out, struct rt_error *e
     g->tensors_by_name = calloc(g->n_tensors + 1, sizeof *g->tensors_by_name);
     g->names = malloc(names_bound(g) + 1);
     if (!g->keys || !g->tensors || !g->keys_by_name || !g->tensors_by_name || !g->names)
-        st = rt_fail(err, RT_NO_MEMORY, "%s: no memory for its %zu keys and %zu tensors", path, g->n_keys, g->n_tensors);
+        st =
+            rt_fail(err, RT_NO_MEMORY, "%s: no memory for its %zu keys and %zu tensors", path, g->n_keys, g->n_tensors);
     if (st == RT_OK)
         st = read_keys(g, &c, err);
     if (st == RT_OK)
@@ -391,7 +404,8 @@ const struct gguf_key *gguf_find_key(const struct gguf *g, const char *name)
 {
     struct gguf_key wanted = {.name = name};
     const struct gguf_key *key = &wanted;
-    const struct gguf_key **found = g->n_keys ? bsearch(&key, g->keys_by_name, g->n_keys, sizeof key, key_by_name) : NULL;
+    const struct gguf_key **found =
+        g->n_keys ? bsearch(&key, g->keys_by_name, g->n_keys, sizeof key, key_by_name) : NULL;
     return found ? *found : NULL;
 }
 
@@ -399,6 +413,7 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *nam
 {
     struct gguf_tensor wanted = {.name = name};
     const struct gguf_tensor *t = &wanted;
-    const struct gguf_tensor **found = g->n_tensors ? bsearch(&t, g->tensors_by_name, g->n_tensors, sizeof t, tensor_by_name) : NULL;
+    const struct gguf_tensor **found =
+        g->n_tensors ? bsearch(&t, g->tensors_by_name, g->n_tensors, sizeof t, tensor_by_name) : NULL;
     return found ? *found : NULL;
 }

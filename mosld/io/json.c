@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* cJSON itself stops at 1000, on the C stack; no file that we read nests deeper than ten. The number of values bounds its memory, 64
- * bytes and more a value, against files made of commas. */
+/* cJSON itself stops at 1000, on the C stack; no file that we read nests deeper than ten. The number of values bounds
+ * its memory, 64 bytes and more a value, against files made of commas. */
 enum { MAX_DEPTH = 64, MAX_VALUES = 8 << 20 };
 
 struct fault {
@@ -18,7 +18,8 @@ struct fault {
     bool in_string, unclosed; /* how the text ends, where there is no fault */
 };
 
-/* Length of the UTF-8 character at p (`left` bytes follow, at least one); 0 where it is none: overlong forms, surrogates, beyond U+10FFFF. */
+/* Length of the UTF-8 character at p (`left` bytes follow, at least one); 0 where it is none: overlong forms,
+ * surrogates, beyond U+10FFFF. */
 static size_t utf8_length(const unsigned char *p, size_t left)
 {
     unsigned char c = p[0];
@@ -30,11 +31,13 @@ static size_t utf8_length(const unsigned char *p, size_t left)
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80)
             return 0;
-    bool bad = (c == 0xe0 && p[1] < 0xa0) || (c == 0xed && p[1] > 0x9f) || (c == 0xf0 && p[1] < 0x90) || (c == 0xf4 && p[1] > 0x8f);
+    bool bad = (c == 0xe0 && p[1] < 0xa0) || (c == 0xed && p[1] > 0x9f) || (c == 0xf0 && p[1] < 0x90) ||
+               (c == 0xf4 && p[1] > 0x8f);
     return bad ? 0 : n;
 }
 
-/* What cJSON lets pass or does not bound. Strings are told from structure; whether the rest is JSON is for cJSON to say. */
+/* What cJSON lets pass or does not bound. Strings are told from structure; whether the rest is JSON is for cJSON to
+ * say. */
 static bool scan(const char *text, size_t size, struct fault *fault)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -87,9 +90,10 @@ static bool is_blank(const char *text, size_t size)
     return size == 0;
 }
 
-/* Parsing failed at `end` of `size` bytes. In a document cut short that is its last byte, or the quote that opens an unfinished string. */
-static enum rt_status fail_syntax(const char *text, size_t size, const char *end, const struct fault *scanned, const char *path,
-                                  uint64_t first_line, struct rt_error *err)
+/* Parsing failed at `end` of `size` bytes. In a document cut short that is its last byte, or the quote that opens an
+ * unfinished string. */
+static enum rt_status fail_syntax(const char *text, size_t size, const char *end, const struct fault *scanned,
+                                  const char *path, uint64_t first_line, struct rt_error *err)
 {
     size_t offset = end && end >= text ? (size_t)(end - text) : 0;
     if (offset > size)
@@ -110,7 +114,8 @@ static enum rt_status fail_syntax(const char *text, size_t size, const char *end
     return rt_fail(err, RT_BAD_FILE, "%s: line %llu is not valid JSON near %s", path, line, near);
 }
 
-enum rt_status json_parse(const char *text, size_t size, const char *path, uint64_t first_line, cJSON **out, struct rt_error *err)
+enum rt_status json_parse(const char *text, size_t size, const char *path, uint64_t first_line, cJSON **out,
+                          struct rt_error *err)
 {
     *out = NULL;
     if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
@@ -119,7 +124,8 @@ enum rt_status json_parse(const char *text, size_t size, const char *path, uint6
     }
     struct fault fault;
     if (!scan(text, size, &fault))
-        return rt_fail(err, RT_BAD_FILE, "%s: line %llu %s", path, (unsigned long long)line_of(text, fault.offset, first_line), fault.what);
+        return rt_fail(err, RT_BAD_FILE, "%s: line %llu %s", path,
+                       (unsigned long long)line_of(text, fault.offset, first_line), fault.what);
     const char *end = NULL;
     cJSON *json = cJSON_ParseWithLengthOpts(text, size, &end, false);
     if (!json)
@@ -186,14 +192,16 @@ static enum rt_status fail_missing(const char *key, const char *path, struct rt_
     return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is missing", path, key);
 }
 
-static enum rt_status fail_type(const cJSON *value, const char *what, const char *path, const char *wanted, struct rt_error *err)
+static enum rt_status fail_type(const cJSON *value, const char *what, const char *path, const char *wanted,
+                                struct rt_error *err)
 {
     char text[80];
-    return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is %s, it must be %s", path, what, shown(value, text, sizeof text), wanted);
+    return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is %s, it must be %s", path, what, shown(value, text, sizeof text),
+                   wanted);
 }
 
-enum rt_status json_string_or(const cJSON *object, const char *key, const char *path, const char *fallback, const char **out,
-                              struct rt_error *err)
+enum rt_status json_string_or(const cJSON *object, const char *key, const char *path, const char *fallback,
+                              const char **out, struct rt_error *err)
 {
     const cJSON *value = json_find(object, key);
     *out = fallback;
@@ -205,14 +213,15 @@ enum rt_status json_string_or(const cJSON *object, const char *key, const char *
     return RT_OK;
 }
 
-enum rt_status json_string(const cJSON *object, const char *key, const char *path, const char **out, struct rt_error *err)
+enum rt_status json_string(const cJSON *object, const char *key, const char *path, const char **out,
+                           struct rt_error *err)
 {
     enum rt_status st = json_string_or(object, key, path, NULL, out, err);
     return st == RT_OK && !*out ? fail_missing(key, path, err) : st;
 }
 
-enum rt_status json_to_integer(const cJSON *value, const char *what, const char *path, int64_t min, int64_t max, int64_t *out,
-                               struct rt_error *err)
+enum rt_status json_to_integer(const cJSON *value, const char *what, const char *path, int64_t min, int64_t max,
+                               int64_t *out, struct rt_error *err)
 {
     double x = cJSON_IsNumber(value) ? value->valuedouble : NAN;
     if (x == floor(x) && x >= (double)min && x <= (double)max) { /* false for NaN */
@@ -224,15 +233,15 @@ enum rt_status json_to_integer(const cJSON *value, const char *what, const char 
     return fail_type(value, what, path, wanted, err);
 }
 
-enum rt_status json_integer(const cJSON *object, const char *key, const char *path, int64_t min, int64_t max, int64_t *out,
-                            struct rt_error *err)
+enum rt_status json_integer(const cJSON *object, const char *key, const char *path, int64_t min, int64_t max,
+                            int64_t *out, struct rt_error *err)
 {
     const cJSON *value = json_find(object, key);
     return value ? json_to_integer(value, key, path, min, max, out, err) : fail_missing(key, path, err);
 }
 
-enum rt_status json_integer_or(const cJSON *object, const char *key, const char *path, int64_t min, int64_t max, int64_t fallback,
-                               int64_t *out, struct rt_error *err)
+enum rt_status json_integer_or(const cJSON *object, const char *key, const char *path, int64_t min, int64_t max,
+                               int64_t fallback, int64_t *out, struct rt_error *err)
 {
     const cJSON *value = json_find(object, key);
     *out = fallback;
@@ -255,45 +264,53 @@ enum rt_status json_number(const cJSON *object, const char *key, const char *pat
     return fail_type(value, key, path, wanted, err);
 }
 
-enum rt_status json_number_or(const cJSON *object, const char *key, const char *path, double min, double max, double fallback,
-                              double *out, struct rt_error *err)
+enum rt_status json_number_or(const cJSON *object, const char *key, const char *path, double min, double max,
+                              double fallback, double *out, struct rt_error *err)
 {
     *out = fallback;
     return json_find(object, key) ? json_number(object, key, path, min, max, out, err) : RT_OK;
 }
 
-enum rt_status json_bool_or(const cJSON *object, const char *key, const char *path, bool fallback, bool *out, struct rt_error *err)
+enum rt_status json_bool_or(const cJSON *object, const char *key, const char *path, bool fallback, bool *out,
+                            struct rt_error *err)
 {
     const cJSON *value = json_find(object, key);
     *out = value ? cJSON_IsTrue(value) : fallback;
     return value && !cJSON_IsBool(value) ? fail_type(value, key, path, "true or false", err) : RT_OK;
 }
 
-enum rt_status json_array_or(const cJSON *object, const char *key, const char *path, const cJSON **out, struct rt_error *err)
+enum rt_status json_array_or(const cJSON *object, const char *key, const char *path, const cJSON **out,
+                             struct rt_error *err)
 {
     *out = json_find(object, key);
     return *out && !cJSON_IsArray(*out) ? fail_type(*out, key, path, "an array", err) : RT_OK;
 }
 
-enum rt_status json_array(const cJSON *object, const char *key, const char *path, const cJSON **out, struct rt_error *err)
+enum rt_status json_array(const cJSON *object, const char *key, const char *path, const cJSON **out,
+                          struct rt_error *err)
 {
     enum rt_status st = json_array_or(object, key, path, out, err);
     return st == RT_OK && !*out ? fail_missing(key, path, err) : st;
 }
 
-enum rt_status json_object_or(const cJSON *object, const char *key, const char *path, const cJSON **out, struct rt_error *err)
+enum rt_status json_object_or(const cJSON *object, const char *key, const char *path, const cJSON **out,
+                              struct rt_error *err)
 {
     *out = json_find(object, key);
     return *out && !cJSON_IsObject(*out) ? fail_type(*out, key, path, "an object", err) : RT_OK;
 }
 
-enum rt_status json_object(const cJSON *object, const char *key, const char *path, const cJSON **out, struct rt_error *err)
+enum rt_status json_object(const cJSON *object, const char *key, const char *path, const cJSON **out,
+                           struct rt_error *err)
 {
     enum rt_status st = json_object_or(object, key, path, out, err);
     return st == RT_OK && !*out ? fail_missing(key, path, err) : st;
 }
 
-static int compare_keys(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 enum rt_status json_check_unique(const cJSON *object, const char *path, struct rt_error *err)
 {

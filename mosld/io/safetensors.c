@@ -48,8 +48,8 @@ static enum rt_status read_shape(const cJSON *shape, const char *where, struct s
     return RT_OK;
 }
 
-static enum rt_status read_offsets(const cJSON *entry, const char *where, uint64_t data_size, uint64_t *begin, uint64_t *end,
-                                   struct rt_error *err)
+static enum rt_status read_offsets(const cJSON *entry, const char *where, uint64_t data_size, uint64_t *begin,
+                                   uint64_t *end, struct rt_error *err)
 {
     const cJSON *offsets;
     enum rt_status st = json_array(entry, "data_offsets", where, &offsets, err);
@@ -65,10 +65,11 @@ static enum rt_status read_offsets(const cJSON *entry, const char *where, uint64
     *begin = (uint64_t)value[0];
     *end = (uint64_t)value[1];
     if (*begin > *end)
-        return rt_fail(err, RT_BAD_FILE, "%s: its data begins at %lld and ends before that, at %lld", where, (long long)value[0],
-                       (long long)value[1]);
+        return rt_fail(err, RT_BAD_FILE, "%s: its data begins at %lld and ends before that, at %lld", where,
+                       (long long)value[0], (long long)value[1]);
     if (*end > data_size)
-        return rt_fail(err, RT_BAD_FILE, "%s: its data ends at byte %lld, the file has %llu; it may be incomplete: fetch it again", where,
+        return rt_fail(err, RT_BAD_FILE,
+                       "%s: its data ends at byte %lld, the file has %llu; it may be incomplete: fetch it again", where,
                        (long long)value[1], (unsigned long long)data_size);
     return RT_OK;
 }
@@ -117,14 +118,17 @@ static enum rt_status read_header(struct shard *shard, const uint8_t **data, str
     const struct file_map *map = &shard->map;
     uint64_t length = 0;
     if (map->size < 8)
-        return rt_fail(err, RT_BAD_FILE, "%s: has %llu bytes, too few for a safetensors file", path, (unsigned long long)map->size);
+        return rt_fail(err, RT_BAD_FILE, "%s: has %llu bytes, too few for a safetensors file", path,
+                       (unsigned long long)map->size);
     for (int i = 7; i >= 0; i--)
         length = length << 8 | map->data[i];
     if (length > MAX_HEADER)
-        return rt_fail(err, RT_BAD_FILE, "%s: is no safetensors file: its header would have %llu bytes, at most %llu are allowed", path,
+        return rt_fail(err, RT_BAD_FILE,
+                       "%s: is no safetensors file: its header would have %llu bytes, at most %llu are allowed", path,
                        (unsigned long long)length, MAX_HEADER);
     if (length > map->size - 8)
-        return rt_fail(err, RT_BAD_FILE, "%s: its header has %llu bytes, the file only %llu; it may be incomplete: fetch it again", path,
+        return rt_fail(err, RT_BAD_FILE,
+                       "%s: its header has %llu bytes, the file only %llu; it may be incomplete: fetch it again", path,
                        (unsigned long long)length, (unsigned long long)map->size);
     if (length == 0 || map->data[8] != '{')
         return rt_fail(err, RT_BAD_FILE, "%s: is no safetensors file: its header does not begin with {", path);
@@ -157,8 +161,8 @@ static int by_offset(const void *a, const void *b)
     return x->bytes < y->bytes ? -1 : x->bytes > y->bytes; /* empty ones first: they end where they begin */
 }
 
-static enum rt_status check_coverage(struct safetensor *tensors, size_t n, const char *path, const uint8_t *data, const uint8_t *end,
-                                     struct rt_error *err)
+static enum rt_status check_coverage(struct safetensor *tensors, size_t n, const char *path, const uint8_t *data,
+                                     const uint8_t *end, struct rt_error *err)
 {
     if (n > 1)
         qsort(tensors, n, sizeof *tensors, by_offset);
@@ -169,7 +173,8 @@ static enum rt_status check_coverage(struct safetensor *tensors, size_t n, const
         data += tensors[i].bytes;
     }
     if (data != end)
-        return rt_fail(err, RT_BAD_FILE, "%s: %llu bytes follow the last tensor", path, (unsigned long long)(end - data));
+        return rt_fail(err, RT_BAD_FILE, "%s: %llu bytes follow the last tensor", path,
+                       (unsigned long long)(end - data));
     return RT_OK;
 }
 
@@ -279,15 +284,18 @@ static enum rt_status check_shard_name(const cJSON *item, const char *index, str
     const char *name = item->valuestring;
     size_t n = strlen(name), suffix = strlen(".safetensors");
     if (name[0] == '.' || strchr(name, '/') || n <= suffix || n > 255 || strcmp(name + n - suffix, ".safetensors") != 0)
-        return rt_fail(err, RT_BAD_FILE, "%s: weight_map: \"%.200s\" is said to be in \"%.200s\"; only a .safetensors file of the same "
-                       "folder is opened", index, item->string, name);
+        return rt_fail(err, RT_BAD_FILE,
+                       "%s: weight_map: \"%.200s\" is said to be in \"%.200s\"; only a .safetensors file of the same "
+                       "folder is opened",
+                       index, item->string, name);
     return RT_OK;
 }
 
 static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
 /* Sorted names of the shards, each once; the caller's to free(), the texts the index's. */
-static enum rt_status list_shards(const cJSON *weight_map, const char *index, const char ***names, size_t *n, struct rt_error *err)
+static enum rt_status list_shards(const cJSON *weight_map, const char *index, const char ***names, size_t *n,
+                                  struct rt_error *err)
 {
     size_t count = (size_t)cJSON_GetArraySize(weight_map), i = 0;
     *n = 0;
@@ -310,20 +318,22 @@ static enum rt_status list_shards(const cJSON *weight_map, const char *index, co
     return RT_OK;
 }
 
-static enum rt_status check_weight_map(const struct safetensors *s, const cJSON *weight_map, const char *index, struct rt_error *err)
+static enum rt_status check_weight_map(const struct safetensors *s, const cJSON *weight_map, const char *index,
+                                       struct rt_error *err)
 {
     const cJSON *item;
     cJSON_ArrayForEach(item, weight_map) {
         const struct safetensor *t = safetensors_find(s, item->string);
         const char *slash = t ? strrchr(t->file, '/') : NULL;
         if (!t || strcmp(slash ? slash + 1 : t->file, item->valuestring) != 0)
-            return rt_fail(err, RT_BAD_FILE, "%s: weight_map: tensor %.200s is not in %.200s, where it should be", index, item->string,
-                           item->valuestring);
+            return rt_fail(err, RT_BAD_FILE, "%s: weight_map: tensor %.200s is not in %.200s, where it should be",
+                           index, item->string, item->valuestring);
     }
     return RT_OK;
 }
 
-static enum rt_status open_shards(const char *folder, const char *const *names, size_t n, struct safetensors **out, struct rt_error *err)
+static enum rt_status open_shards(const char *folder, const char *const *names, size_t n, struct safetensors **out,
+                                  struct rt_error *err)
 {
     struct safetensors *s = *out = create(n);
     if (!s)
@@ -367,8 +377,10 @@ static enum rt_status fail_no_weights(const char *folder, struct rt_error *err)
     char *torch = file_join(folder, "pytorch_model.bin");
     bool pickled = torch && file_is_regular(torch);
     free(torch);
-    return rt_fail(err, RT_BAD_FILE, pickled ? "%s: has its weights as pytorch_model.bin only; save the model as safetensors"
-                                             : "%s: has neither model.safetensors nor " INDEX_NAME, folder);
+    return rt_fail(err, RT_BAD_FILE,
+                   pickled ? "%s: has its weights as pytorch_model.bin only; save the model as safetensors"
+                           : "%s: has neither model.safetensors nor " INDEX_NAME,
+                   folder);
 }
 
 enum rt_status safetensors_open_folder(const char *folder, struct safetensors **out, struct rt_error *err)

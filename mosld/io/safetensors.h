@@ -1,9 +1,10 @@
 /* mosld/io/safetensors.h - reads and writes safetensors files, and reads folders of them with an index.
  *
- * A file: u64 N, little-endian; N bytes of JSON, {"name": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {...}};
- * then the data, which the tensors fill without hole or overlap. The reader maps the file and checks all of that before it hands out a
- * pointer, so a tensor's bytes are always inside the mapping; see file.h for what truncating a mapped file does. Data may stand at any
- * address: read elements with memcpy. NaN is not looked for here.
+ * A file: u64 N, little-endian; N bytes of JSON, {"name": {"dtype", "shape", "data_offsets": [begin, end]},
+ * "__metadata__": {...}}; then the data, which the tensors fill without hole or overlap. The reader maps the file and
+ * checks all of that before it hands out a pointer, so a tensor's bytes are always inside the mapping; see file.h for
+ * what truncating a mapped file does. Data may stand at any address: read elements with memcpy. NaN is not looked for
+ * here.
  *
  * RT_BAD_FILE for a bad file, with its name and the tensor's. Reading from several threads is fine. */
 #ifndef MOSLD_IO_SAFETENSORS_H
@@ -29,8 +30,9 @@ struct safetensors;
 
 /* Opens one file. After an error *out is NULL. */
 enum rt_status safetensors_open(const char *path, struct safetensors **out, struct rt_error *err);
-/* Opens a model folder: model.safetensors, or the shards that model.safetensors.index.json names, which must lie in the folder itself,
- * have what the index says of them, and share no tensor. Its metadata.total_size is not looked at: writers get it wrong. */
+/* Opens a model folder: model.safetensors, or the shards that model.safetensors.index.json names, which must lie in the
+ * folder itself, have what the index says of them, and share no tensor. Its metadata.total_size is not looked at:
+ * writers get it wrong. */
 enum rt_status safetensors_open_folder(const char *folder, struct safetensors **out, struct rt_error *err);
 void safetensors_close(struct safetensors **s); /* NULL is fine; invalidates every tensor */
 
@@ -57,10 +59,10 @@ struct safetensors_entry {
 struct safetensors_pair {
     const char *key, *value;
 };
-/* Writes a file, atomically (file.h). The bytes depend on the set of entries, not on their order: by falling element size, then by name;
- * the data begins at a multiple of 8, so every element is aligned. Metadata is sorted by key. RT_FAILED also for a name given twice, a
- * type that safetensors lacks, a rank above the limit. */
-enum rt_status safetensors_write(const char *path, const struct safetensors_entry *entries, size_t n, const struct safetensors_pair *metadata,
-                                 size_t n_metadata, struct rt_error *err);
+/* Writes a file, atomically (file.h). The bytes depend on the set of entries, not on their order: by falling element
+ * size, then by name; the data begins at a multiple of 8, so every element is aligned. Metadata is sorted by key.
+ * RT_FAILED also for a name given twice, a type that safetensors lacks, a rank above the limit. */
+enum rt_status safetensors_write(const char *path, const struct safetensors_entry *entries, size_t n,
+                                 const struct safetensors_pair *metadata, size_t n_metadata, struct rt_error *err);
 
 #endif

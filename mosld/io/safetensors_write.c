@@ -29,10 +29,11 @@ static enum rt_status measure(const char *path, struct item *item, struct rt_err
 {
     const struct safetensors_entry *e = item->entry;
     if (!dtype_info(e->dtype)->in_safetensors)
-        return rt_fail(err, RT_FAILED, "%s: tensor %s: safetensors has no type %s", path, e->name, dtype_name(e->dtype));
+        return rt_fail(err, RT_FAILED, "%s: tensor %s: safetensors has no type %s", path, e->name,
+                       dtype_name(e->dtype));
     if (e->rank > SAFETENSORS_MAX_RANK)
-        return rt_fail(err, RT_FAILED, "%s: tensor %s: has %u dimensions, at most %d are written", path, e->name, e->rank,
-                       SAFETENSORS_MAX_RANK);
+        return rt_fail(err, RT_FAILED, "%s: tensor %s: has %u dimensions, at most %d are written", path, e->name,
+                       e->rank, SAFETENSORS_MAX_RANK);
     uint64_t elements = 1;
     bool fits = true;
     for (uint32_t i = 0; i < e->rank; i++)
@@ -43,7 +44,8 @@ static enum rt_status measure(const char *path, struct item *item, struct rt_err
 }
 
 /* The sorted list of what is written. */
-static enum rt_status gather(const char *path, const struct safetensors_entry *entries, size_t n, struct item **out, struct rt_error *err)
+static enum rt_status gather(const char *path, const struct safetensors_entry *entries, size_t n, struct item **out,
+                             struct rt_error *err)
 {
     struct item *items = *out = calloc(n + 1, sizeof *items);
     if (!items)
@@ -72,7 +74,8 @@ static cJSON *entry_json(const struct item *item, uint64_t offset)
     return json;
 }
 
-static enum rt_status add_metadata(const char *path, cJSON *header, const struct safetensors_pair *metadata, size_t n, struct rt_error *err)
+static enum rt_status add_metadata(const char *path, cJSON *header, const struct safetensors_pair *metadata, size_t n,
+                                   struct rt_error *err)
 {
     if (n == 0)
         return RT_OK;
@@ -96,7 +99,8 @@ out:
     return st;
 }
 
-static enum rt_status add_tensors(const char *path, cJSON *header, const struct item *items, size_t n, struct rt_error *err)
+static enum rt_status add_tensors(const char *path, cJSON *header, const struct item *items, size_t n,
+                                  struct rt_error *err)
 {
     uint64_t offset = 0;
     for (size_t i = 0; i < n; i++) {
@@ -114,7 +118,8 @@ static enum rt_status add_tensors(const char *path, cJSON *header, const struct 
     return RT_OK;
 }
 
-static enum rt_status write_all(const char *path, const char *header, const struct item *items, size_t n, struct rt_error *err)
+static enum rt_status write_all(const char *path, const char *header, const struct item *items, size_t n,
+                                struct rt_error *err)
 {
     struct file_writer *w;
     enum rt_status st = file_writer_open(path, &w, err);
@@ -137,8 +142,8 @@ static enum rt_status write_all(const char *path, const char *header, const stru
     return st;
 }
 
-enum rt_status safetensors_write(const char *path, const struct safetensors_entry *entries, size_t n, const struct safetensors_pair *metadata,
-                                 size_t n_metadata, struct rt_error *err)
+enum rt_status safetensors_write(const char *path, const struct safetensors_entry *entries, size_t n,
+                                 const struct safetensors_pair *metadata, size_t n_metadata, struct rt_error *err)
 {
     struct item *items = NULL;
     char *text = NULL;
@@ -152,7 +157,8 @@ enum rt_status safetensors_write(const char *path, const struct safetensors_entr
         st = add_tensors(path, header, items, n, err);
     if (st == RT_OK) {
         text = cJSON_PrintUnformatted(header);
-        st = text ? write_all(path, text, items, n, err) : rt_fail(err, RT_NO_MEMORY, "%s: no memory for its header", path);
+        st = text ? write_all(path, text, items, n, err)
+                  : rt_fail(err, RT_NO_MEMORY, "%s: no memory for its header", path);
     }
     cJSON_free(text);
     cJSON_Delete(header);

@@ -1,4 +1,4 @@
-/* mosld/model/config.c - what both sources of a config share; config_json.c and config_gguf.c read them. See config.h. */
+/* mosld/model/config.c - what both sources of a config share; config_json.c and config_gguf.c read them. */
 #include "mosld/model/config.h"
 
 #include "mosld/io/file.h"
@@ -9,7 +9,10 @@
 
 static const char *const arch_names[MOSLD_ARCHS] = {"llama", "mistral", "qwen2", "qwen3"};
 
-const char *mosld_arch_name(enum mosld_arch arch) { return (unsigned)arch < MOSLD_ARCHS ? arch_names[arch] : "unknown"; }
+const char *mosld_arch_name(enum mosld_arch arch)
+{
+    return (unsigned)arch < MOSLD_ARCHS ? arch_names[arch] : "unknown";
+}
 
 const char *mosld_rope_name(enum mosld_rope rope)
 {
@@ -34,14 +37,17 @@ enum rt_status config_finish(struct mosld_config *c, const char *path, struct rt
 {
     if (c->head_dim == 0) {
         if (c->hidden_size % c->num_heads != 0)
-            return rt_fail(err, RT_BAD_FILE, "%s: the hidden size %u is no multiple of the %u attention heads, and no head size is given",
+            return rt_fail(err, RT_BAD_FILE,
+                           "%s: the hidden size %u is no multiple of the %u attention heads, and no head size is given",
                            path, c->hidden_size, c->num_heads);
         c->head_dim = c->hidden_size / c->num_heads;
     }
     if (c->head_dim % 2 != 0 || c->head_dim > MOSLD_MAX_HEAD_DIM)
-        return rt_fail(err, RT_BAD_FILE, "%s: the head size is %u; mosld runs even ones up to %d", path, c->head_dim, MOSLD_MAX_HEAD_DIM);
+        return rt_fail(err, RT_BAD_FILE, "%s: the head size is %u; mosld runs even ones up to %d", path, c->head_dim,
+                       MOSLD_MAX_HEAD_DIM);
     if (c->num_heads % c->num_kv_heads != 0)
-        return rt_fail(err, RT_BAD_FILE, "%s: %u attention heads are no multiple of %u key-value heads", path, c->num_heads, c->num_kv_heads);
+        return rt_fail(err, RT_BAD_FILE, "%s: %u attention heads are no multiple of %u key-value heads", path,
+                       c->num_heads, c->num_kv_heads);
     c->qkv_bias = c->arch == MOSLD_QWEN2;
     c->qk_norm = c->arch == MOSLD_QWEN3;
     c->max_positions = c->declared_positions;
@@ -52,7 +58,8 @@ enum rt_status config_finish(struct mosld_config *c, const char *path, struct rt
     return RT_OK;
 }
 
-/* As Transformers computes it: wavelengths below original / high keep their frequency, those above original / low are slowed by the factor. */
+/* As Transformers computes it: wavelengths below original / high keep their frequency, those above original / low are
+ * slowed by the factor. */
 static double llama3_frequency(const struct mosld_config *c, double frequency)
 {
     double wavelength = 2 * M_PI / frequency, original = c->rope_original_positions;

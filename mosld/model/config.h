@@ -1,9 +1,9 @@
 /* mosld/model/config.h - what a model is, apart from its numbers, read from config.json or from GGUF metadata.
  *
- * Architectures: LLaMA (Llama 2 and 3, SmolLM2, TinyLlama), Mistral, Qwen2 (and 2.5), Qwen3. Whatever else a file asks for that mosld
- * does not run is refused by name, never ignored: another architecture, a rope scaling other than linear and llama3, quantised Hugging
- * Face weights, experts, biases where the family has none, another activation. Every number is range-checked, so that sizes made of
- * these fields (vocab_size * hidden_size, ...) fit 64 bits. */
+ * Architectures: LLaMA (Llama 2 and 3, SmolLM2, TinyLlama), Mistral, Qwen2 (and 2.5), Qwen3. Whatever else a file asks
+ * for that mosld does not run is refused by name, never ignored: another architecture, a rope scaling other than linear
+ * and llama3, quantised Hugging Face weights, experts, biases where the family has none, another activation. Every
+ * number is range-checked, so that sizes made of these fields (vocab_size * hidden_size, ...) fit 64 bits. */
 #ifndef MOSLD_CONFIG_H
 #define MOSLD_CONFIG_H
 
@@ -20,7 +20,8 @@ enum mosld_rope {
     MOSLD_ROPE_DEFAULT,
     MOSLD_ROPE_LINEAR,  /* positions divided by factor */
     MOSLD_ROPE_LLAMA3,  /* low frequencies divided by factor, high ones kept, a ramp between */
-    MOSLD_ROPE_DIVISORS /* GGUF's rope_freqs: frequency i divided by divisors[i] (how Llama 3's scaling is stored there) */
+    MOSLD_ROPE_DIVISORS /* frequency i divided by divisors[i]: GGUF's rope_freqs, which is how it has Llama 3's scaling
+                         */
 };
 
 #define MOSLD_MAX_EOS 16
@@ -35,7 +36,7 @@ struct mosld_config {
     uint32_t num_heads;
     uint32_t num_kv_heads;      /* divides num_heads */
     uint32_t head_dim;          /* even, <= MOSLD_MAX_HEAD_DIM; num_heads * head_dim need not be hidden_size */
-    uint32_t max_positions;     /* how long a sequence may be: what the file says, cut at the sliding window, which mosld does not run */
+    uint32_t max_positions;     /* how long a sequence may be: the next, cut at a window, which mosld does not run */
     uint32_t declared_positions; /* what the file says */
     uint32_t sliding_window;    /* the window where it cut max_positions, else 0 */
     double rms_norm_eps;        /* GGUF's is an f32 */
@@ -57,12 +58,13 @@ struct mosld_config {
 const char *mosld_arch_name(enum mosld_arch arch); /* "llama" */
 const char *mosld_rope_name(enum mosld_rope rope); /* "default" */
 
-/* Reads the config of a Hugging Face folder or of a .gguf file; no weight is looked at. RT_BAD_FILE names file and key. */
+/* Reads the config of a Hugging Face folder or a .gguf file; no weight is looked at. RT_BAD_FILE names file and key. */
 enum rt_status mosld_config_load(const char *path, struct mosld_config *out, struct rt_error *err);
 enum rt_status mosld_config_from_folder(const char *folder, struct mosld_config *out, struct rt_error *err);
 enum rt_status mosld_config_from_gguf(const struct gguf *g, struct mosld_config *out, struct rt_error *err);
 
-/* Inverse frequencies of RoPE, scaling applied: the angle of position p and pair i is p * inv_freq[i]. inv_freq: [head_dim / 2]. */
+/* Inverse frequencies of RoPE, scaling applied: the angle of position p and pair i is p * inv_freq[i]. inv_freq:
+ * [head_dim / 2]. */
 void mosld_config_inv_freq(const struct mosld_config *config, double *inv_freq);
 
 /* Weights of the whole model, embedding and (untied) head included. */

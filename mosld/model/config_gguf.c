@@ -30,7 +30,10 @@ static struct key key_of(const struct reader *r, const char *name)
     return key;
 }
 
-static bool string_is(struct gguf_string s, const char *text) { return s.size == strlen(text) && memcmp(s.data, text, s.size) == 0; }
+static bool string_is(struct gguf_string s, const char *text)
+{
+    return s.size == strlen(text) && memcmp(s.data, text, s.size) == 0;
+}
 
 static enum rt_status read_arch(struct reader *r)
 {
@@ -45,7 +48,8 @@ static enum rt_status read_arch(struct reader *r)
             return RT_OK;
         }
     }
-    return rt_fail(r->err, RT_BAD_FILE, "%s: the architecture %.*s is not supported; of GGUF files mosld runs llama, qwen2 and qwen3",
+    return rt_fail(r->err, RT_BAD_FILE,
+                   "%s: the architecture %.*s is not supported; of GGUF files mosld runs llama, qwen2 and qwen3",
                    gguf_path(r->g), name.size < 100 ? (int)name.size : 100, name.data);
 }
 
@@ -55,14 +59,15 @@ static enum rt_status check_kind(const struct reader *r)
     int64_t parts;
     enum rt_status st = gguf_get_integer_or(r->g, "split.count", 0, 65535, 1, &parts, r->err);
     if (st == RT_OK && parts > 1)
-        st = rt_fail(r->err, RT_BAD_FILE, "%s: is one of %lld parts of a model; join them first (llama-gguf-split --merge)", gguf_path(r->g),
+        st = rt_fail(r->err, RT_BAD_FILE,
+                     "%s: is one of %lld parts of a model; join them first (llama-gguf-split --merge)", gguf_path(r->g),
                      (long long)parts);
     struct gguf_string type = {0};
     if (st == RT_OK && gguf_find_key(r->g, "general.type"))
         st = gguf_get_string(r->g, "general.type", &type, r->err);
     if (st == RT_OK && type.data && !string_is(type, "model"))
-        st = rt_fail(r->err, RT_BAD_FILE, "%s: general.type is %.*s; a model is needed", gguf_path(r->g), type.size < 60 ? (int)type.size : 60,
-                     type.data);
+        st = rt_fail(r->err, RT_BAD_FILE, "%s: general.type is %.*s; a model is needed", gguf_path(r->g),
+                     type.size < 60 ? (int)type.size : 60, type.data);
     return st;
 }
 
@@ -97,7 +102,8 @@ static enum rt_status read_sizes(struct reader *r)
     if (st == RT_OK)
         st = read_u32(r, "attention.sliding_window", CONFIG_MAX_POSITIONS, 0, &c->sliding_window);
     if (st == RT_OK)
-        st = gguf_get_number(r->g, key_of(r, "attention.layer_norm_rms_epsilon").text, 1e-30, CONFIG_MAX_EPS, &c->rms_norm_eps, r->err);
+        st = gguf_get_number(r->g, key_of(r, "attention.layer_norm_rms_epsilon").text, 1e-30, CONFIG_MAX_EPS,
+                             &c->rms_norm_eps, r->err);
     return st;
 }
 
@@ -111,8 +117,8 @@ static enum rt_status read_vocab(struct reader *r)
         return read_u32(r, "vocab_size", CONFIG_MAX_VOCAB, REQUIRED, &r->c->vocab_size);
     uint64_t rows = embed ? embed->dims[1] : tokens->count;
     if (rows < 1 || rows > CONFIG_MAX_VOCAB)
-        return rt_fail(r->err, RT_BAD_FILE, "%s: has a vocabulary of %llu, 1 to %d are possible", gguf_path(r->g), (unsigned long long)rows,
-                       CONFIG_MAX_VOCAB);
+        return rt_fail(r->err, RT_BAD_FILE, "%s: has a vocabulary of %llu, 1 to %d are possible", gguf_path(r->g),
+                       (unsigned long long)rows, CONFIG_MAX_VOCAB);
     r->c->vocab_size = (uint32_t)rows;
     return RT_OK;
 }
@@ -127,23 +133,25 @@ static enum rt_status read_divisors(struct reader *r)
         return RT_OK;
     struct mosld_config *c = r->c;
     if (c->rope != MOSLD_ROPE_DEFAULT)
-        return rt_fail(r->err, RT_BAD_FILE, "%s: has rope_freqs.weight and %s rope scaling; mosld runs one of them", gguf_path(r->g),
-                       mosld_rope_name(c->rope));
+        return rt_fail(r->err, RT_BAD_FILE, "%s: has rope_freqs.weight and %s rope scaling; mosld runs one of them",
+                       gguf_path(r->g), mosld_rope_name(c->rope));
     if (t->dtype != DTYPE_F32 || t->elements != c->head_dim / 2)
-        return rt_fail(r->err, RT_BAD_FILE, "%s: tensor rope_freqs.weight: has %llu elements of %s, %u of F32 are needed", gguf_path(r->g),
+        return rt_fail(r->err, RT_BAD_FILE,
+                       "%s: tensor rope_freqs.weight: has %llu elements of %s, %u of F32 are needed", gguf_path(r->g),
                        (unsigned long long)t->elements, dtype_name(t->dtype), c->head_dim / 2);
     dtype_to_f32(t->dtype, t->data, t->elements, c->rope_divisors);
     for (uint32_t i = 0; i < c->head_dim / 2; i++)
         if (!(c->rope_divisors[i] >= 1e-6f && c->rope_divisors[i] <= 1e6f))
-            return rt_fail(r->err, RT_BAD_FILE, "%s: tensor rope_freqs.weight: element %u is %g, it must be positive", gguf_path(r->g), i,
-                           c->rope_divisors[i]);
+            return rt_fail(r->err, RT_BAD_FILE, "%s: tensor rope_freqs.weight: element %u is %g, it must be positive",
+                           gguf_path(r->g), i, c->rope_divisors[i]);
     c->rope = MOSLD_ROPE_DIVISORS;
     return RT_OK;
 }
 
 static enum rt_status read_scaling(struct reader *r)
 {
-    struct key key = key_of(r, "rope.scaling.type"), old = key_of(r, "rope.scale_linear"), factor = key_of(r, "rope.scaling.factor");
+    struct key key = key_of(r, "rope.scaling.type"), old = key_of(r, "rope.scale_linear"),
+               factor = key_of(r, "rope.scaling.factor");
     struct gguf_string type = {.data = "none", .size = 4};
     enum rt_status st = gguf_find_key(r->g, key.text) ? gguf_get_string(r->g, key.text, &type, r->err) : RT_OK;
     if (st != RT_OK)
@@ -156,19 +164,22 @@ static enum rt_status read_scaling(struct reader *r)
     }
     if (string_is(type, "none"))
         return RT_OK;
-    return rt_fail(r->err, RT_BAD_FILE, "%s: the rope scaling %.*s (%s) is not supported; of GGUF files mosld runs linear, and "
-                   "rope_freqs.weight", gguf_path(r->g), type.size < 40 ? (int)type.size : 40, type.data, key.text);
+    return rt_fail(r->err, RT_BAD_FILE,
+                   "%s: the rope scaling %.*s (%s) is not supported; of GGUF files mosld runs linear, and "
+                   "rope_freqs.weight",
+                   gguf_path(r->g), type.size < 40 ? (int)type.size : 40, type.data, key.text);
 }
 
 static enum rt_status read_rope(struct reader *r)
 {
     uint32_t dims;
-    enum rt_status st = gguf_get_number_or(r->g, key_of(r, "rope.freq_base").text, 1, CONFIG_MAX_THETA, 10000, &r->c->rope_theta, r->err);
+    enum rt_status st = gguf_get_number_or(r->g, key_of(r, "rope.freq_base").text, 1, CONFIG_MAX_THETA, 10000,
+                                           &r->c->rope_theta, r->err);
     if (st == RT_OK)
         st = read_u32(r, "rope.dimension_count", 1 << 16, r->c->head_dim, &dims);
     if (st == RT_OK && dims != r->c->head_dim)
-        st = rt_fail(r->err, RT_BAD_FILE, "%s: %s is %u and heads have %u: partial rotary embedding is not supported", gguf_path(r->g),
-                     key_of(r, "rope.dimension_count").text, dims, r->c->head_dim);
+        st = rt_fail(r->err, RT_BAD_FILE, "%s: %s is %u and heads have %u: partial rotary embedding is not supported",
+                     gguf_path(r->g), key_of(r, "rope.dimension_count").text, dims, r->c->head_dim);
     if (st == RT_OK)
         st = read_scaling(r);
     return st == RT_OK ? read_divisors(r) : st;
@@ -191,7 +202,8 @@ static enum rt_status check_refused(const struct reader *r)
         double value;
         enum rt_status st = gguf_get_number_or(r->g, key.text, -HUGE_VAL, HUGE_VAL, 0, &value, r->err);
         if (st == RT_OK && value != 0)
-            st = rt_fail(r->err, RT_BAD_FILE, "%s: %s is %g: %s is not supported", gguf_path(r->g), key.text, value, refused[i].what);
+            st = rt_fail(r->err, RT_BAD_FILE, "%s: %s is %g: %s is not supported", gguf_path(r->g), key.text, value,
+                         refused[i].what);
         if (st != RT_OK)
             return st;
     }
@@ -203,8 +215,8 @@ static enum rt_status check_value_length(const struct reader *r)
     uint32_t length;
     enum rt_status st = read_u32(r, "attention.value_length", 1 << 16, r->c->head_dim, &length);
     if (st == RT_OK && length != r->c->head_dim)
-        st = rt_fail(r->err, RT_BAD_FILE, "%s: keys have %u elements a head and values %u; mosld needs them equal", gguf_path(r->g),
-                     r->c->head_dim, length);
+        st = rt_fail(r->err, RT_BAD_FILE, "%s: keys have %u elements a head and values %u; mosld needs them equal",
+                     gguf_path(r->g), r->c->head_dim, length);
     return st;
 }
 

@@ -30,11 +30,14 @@ static const struct {
 
 static enum rt_status fail_arch(const struct reader *r, const char *name)
 {
-    return rt_fail(r->err, RT_BAD_FILE, "%s: the architecture %.100s is not supported; mosld runs LlamaForCausalLM, MistralForCausalLM, "
-                   "Qwen2ForCausalLM and Qwen3ForCausalLM", r->path, name);
+    return rt_fail(r->err, RT_BAD_FILE,
+                   "%s: the architecture %.100s is not supported; mosld runs LlamaForCausalLM, MistralForCausalLM, "
+                   "Qwen2ForCausalLM and Qwen3ForCausalLM",
+                   r->path, name);
 }
 
-/* "architectures" says it; a config without that is taken by its model_type, and the two must not contradict each other. */
+/* "architectures" says it; a config without that is taken by its model_type, and the two must not contradict each
+ * other. */
 static enum rt_status read_arch(struct reader *r)
 {
     const char *type, *class_name = NULL;
@@ -55,7 +58,8 @@ static enum rt_status read_arch(struct reader *r)
         if (strcmp(class_name ? class_name : type, class_name ? archs[i].class_name : archs[i].model_type) != 0)
             continue;
         if (type && strcmp(type, archs[i].model_type) != 0)
-            return rt_fail(r->err, RT_BAD_FILE, "%s: \"architectures\" says %s, \"model_type\" says %.60s", r->path, class_name, type);
+            return rt_fail(r->err, RT_BAD_FILE, "%s: \"architectures\" says %s, \"model_type\" says %.60s", r->path,
+                           class_name, type);
         r->c->arch = (enum mosld_arch)i;
         return RT_OK;
     }
@@ -69,10 +73,22 @@ static const struct {
     const char *key;
     double harmless;
 } refused[] = {
-    {"mlp_bias", 0},         {"attention_bias", 0},       {"num_local_experts", 0},       {"num_experts", 0},
-    {"n_routed_experts", 0}, {"partial_rotary_factor", 1}, {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0},
-    {"use_qk_norm", 0},      {"embedding_multiplier", 1}, {"residual_multiplier", 1},     {"logits_scaling", 1},
-    {"attention_multiplier", NAN}, {"query_pre_attn_scalar", NAN}, {"no_rope_layer_interval", 0}, {"add_cross_attention", 0},
+    {"mlp_bias", 0},
+    {"attention_bias", 0},
+    {"num_local_experts", 0},
+    {"num_experts", 0},
+    {"n_routed_experts", 0},
+    {"partial_rotary_factor", 1},
+    {"attn_logit_softcapping", 0},
+    {"final_logit_softcapping", 0},
+    {"use_qk_norm", 0},
+    {"embedding_multiplier", 1},
+    {"residual_multiplier", 1},
+    {"logits_scaling", 1},
+    {"attention_multiplier", NAN},
+    {"query_pre_attn_scalar", NAN},
+    {"no_rope_layer_interval", 0},
+    {"add_cross_attention", 0},
 };
 
 static enum rt_status check_refused(const struct reader *r, const cJSON *object, const char *path)
@@ -82,8 +98,8 @@ static enum rt_status check_refused(const struct reader *r, const cJSON *object,
         if (!value || cJSON_IsFalse(value) || (cJSON_IsNumber(value) && value->valuedouble == refused[i].harmless))
             continue;
         char *text = cJSON_PrintUnformatted(value);
-        enum rt_status st = rt_fail(r->err, RT_BAD_FILE, "%s: \"%s\" is %.40s: mosld does not run models with that", path,
-                                    refused[i].key, text ? text : "set");
+        enum rt_status st = rt_fail(r->err, RT_BAD_FILE, "%s: \"%s\" is %.40s: mosld does not run models with that",
+                                    path, refused[i].key, text ? text : "set");
         cJSON_free(text);
         return st;
     }
@@ -96,8 +112,10 @@ static enum rt_status check_quantization(const struct reader *r)
     if (!q)
         return RT_OK;
     const char *method = cJSON_GetStringValue(json_find(q, "quant_method"));
-    return rt_fail(r->err, RT_BAD_FILE, "%s: \"quantization_config\": quantised weights (%.40s) are not read from Hugging Face folders; "
-                   "take the unquantised model, or a GGUF file of type Q8_0, Q4_0 or Q4_1", r->path, method ? method : "of an unnamed method");
+    return rt_fail(r->err, RT_BAD_FILE,
+                   "%s: \"quantization_config\": quantised weights (%.40s) are not read from Hugging Face folders; "
+                   "take the unquantised model, or a GGUF file of type Q8_0, Q4_0 or Q4_1",
+                   r->path, method ? method : "of an unnamed method");
 }
 
 static enum rt_status check_no_rope(const struct reader *r)
@@ -105,7 +123,8 @@ static enum rt_status check_no_rope(const struct reader *r)
     const cJSON *layers = json_find(r->json, "no_rope_layers"), *item;
     cJSON_ArrayForEach(item, layers)
         if (!cJSON_IsNumber(item) || item->valuedouble == 0)
-            return rt_fail(r->err, RT_BAD_FILE, "%s: \"no_rope_layers\": layers without rotary embedding are not supported", r->path);
+            return rt_fail(r->err, RT_BAD_FILE,
+                           "%s: \"no_rope_layers\": layers without rotary embedding are not supported", r->path);
     return RT_OK;
 }
 
@@ -147,11 +166,13 @@ static enum rt_status read_sizes(struct reader *r)
     if (st == RT_OK)
         st = read_u32(r, "num_attention_heads", CONFIG_MAX_HEADS, REQUIRED, &c->num_heads);
     if (st == RT_OK)
-        st = read_u32(r, "num_key_value_heads", CONFIG_MAX_HEADS, llama ? (int64_t)c->num_heads : REQUIRED, &c->num_kv_heads);
+        st = read_u32(r, "num_key_value_heads", CONFIG_MAX_HEADS, llama ? (int64_t)c->num_heads : REQUIRED,
+                      &c->num_kv_heads);
     if (st == RT_OK)
         st = read_u32(r, "head_dim", MOSLD_MAX_HEAD_DIM, c->arch == MOSLD_QWEN3 ? 128 : 0, &c->head_dim);
     if (st == RT_OK)
-        st = read_u32(r, "max_position_embeddings", CONFIG_MAX_POSITIONS, llama ? 2048 : REQUIRED, &c->declared_positions);
+        st = read_u32(r, "max_position_embeddings", CONFIG_MAX_POSITIONS, llama ? 2048 : REQUIRED,
+                      &c->declared_positions);
     if (st == RT_OK)
         st = json_number_or(r->json, "rms_norm_eps", r->path, 1e-30, CONFIG_MAX_EPS, 1e-6, &c->rms_norm_eps, r->err);
     if (st == RT_OK)
@@ -214,14 +235,17 @@ static enum rt_status read_scaling(const struct reader *r, const cJSON *rope, co
         r->c->rope = MOSLD_ROPE_LLAMA3;
         return read_llama3(r, rope, path);
     }
-    return rt_fail(r->err, RT_BAD_FILE, "%s: the rope scaling %.40s is not supported; mosld runs default, linear and llama3", path, type);
+    return rt_fail(r->err, RT_BAD_FILE,
+                   "%s: the rope scaling %.40s is not supported; mosld runs default, linear and llama3", path, type);
 }
 
-/* Transformers 5 writes "rope_parameters" with rope_theta inside, perhaps by layer type; earlier ones "rope_scaling" beside "rope_theta". */
+/* Transformers 5 writes "rope_parameters" with rope_theta inside, perhaps by layer type; earlier ones "rope_scaling"
+ * beside "rope_theta". */
 static enum rt_status read_rope(struct reader *r)
 {
     const cJSON *old, *rope;
-    enum rt_status st = json_number_or(r->json, "rope_theta", r->path, 1, CONFIG_MAX_THETA, 10000, &r->c->rope_theta, r->err);
+    enum rt_status st =
+        json_number_or(r->json, "rope_theta", r->path, 1, CONFIG_MAX_THETA, 10000, &r->c->rope_theta, r->err);
     if (st == RT_OK)
         st = json_object_or(r->json, "rope_scaling", r->path, &old, r->err);
     if (st == RT_OK)
@@ -238,7 +262,8 @@ static enum rt_status read_rope(struct reader *r)
         if (st == RT_OK)
             st = rope_type(r, old, r->path, &b);
         if (st == RT_OK && strcmp(a, b) != 0)
-            st = rt_fail(r->err, RT_BAD_FILE, "%s: \"rope_parameters\" says %.40s, \"rope_scaling\" says %.40s: remove one", r->path, a, b);
+            st = rt_fail(r->err, RT_BAD_FILE,
+                         "%s: \"rope_parameters\" says %.40s, \"rope_scaling\" says %.40s: remove one", r->path, a, b);
     }
     if (st != RT_OK)
         return st;
@@ -248,7 +273,8 @@ static enum rt_status read_rope(struct reader *r)
 
 /* ---- sliding window ---- */
 
-/* Mistral slides where a window is given (and its class gives 4096 where the key is missing); Qwen where it is switched on, from a layer on. */
+/* Mistral slides where a window is given (and its class gives 4096 where the key is missing); Qwen where it is switched
+ * on, from a layer on. */
 static enum rt_status read_window(struct reader *r)
 {
     struct mosld_config *c = r->c;
@@ -265,7 +291,8 @@ static enum rt_status read_window(struct reader *r)
     }
     const cJSON *given = cJSON_GetObjectItemCaseSensitive(r->json, "sliding_window");
     bool switched_off = !use || first >= c->num_layers || cJSON_IsNull(given);
-    return st != RT_OK || switched_off ? st : read_u32(r, "sliding_window", CONFIG_MAX_POSITIONS, 4096, &c->sliding_window);
+    return st != RT_OK || switched_off ? st
+                                       : read_u32(r, "sliding_window", CONFIG_MAX_POSITIONS, 4096, &c->sliding_window);
 }
 
 static enum rt_status check_layer_types(const struct reader *r)
@@ -278,7 +305,8 @@ static enum rt_status check_layer_types(const struct reader *r)
         const char *type = cJSON_GetStringValue(item);
         bool slides = type && strcmp(type, "sliding_attention") == 0 && r->c->sliding_window > 0;
         if (!slides && (!type || strcmp(type, "full_attention") != 0))
-            return rt_fail(r->err, RT_BAD_FILE, "%s: \"layer_types\" has %.60s; mosld runs full_attention", r->path, type ? type : "no string");
+            return rt_fail(r->err, RT_BAD_FILE, "%s: \"layer_types\" has %.60s; mosld runs full_attention", r->path,
+                           type ? type : "no string");
     }
     return RT_OK;
 }
@@ -332,7 +360,8 @@ static enum rt_status read_config(struct reader *r)
     if (!cJSON_IsObject(r->json))
         return rt_fail(r->err, RT_BAD_FILE, "%s: must be a JSON object", r->path);
     enum rt_status (*const steps[])(struct reader *) = {read_arch, read_sizes, read_dtype, read_rope, read_window};
-    enum rt_status (*const checks[])(const struct reader *) = {check_quantization, check_no_rope, check_activation, check_layer_types, read_eos};
+    enum rt_status (*const checks[])(const struct reader *) = {check_quantization, check_no_rope, check_activation,
+                                                               check_layer_types, read_eos};
     r->c->bos_id = -1;
     enum rt_status st = RT_OK;
     for (size_t i = 0; i < sizeof steps / sizeof *steps && st == RT_OK; i++)
@@ -342,7 +371,8 @@ static enum rt_status read_config(struct reader *r)
     for (size_t i = 0; i < sizeof checks / sizeof *checks && st == RT_OK; i++)
         st = checks[i](r);
     if (st == RT_OK)
-        st = json_integer_or(r->json, "bos_token_id", r->path, 0, (int64_t)r->c->vocab_size - 1, -1, &r->c->bos_id, r->err);
+        st = json_integer_or(r->json, "bos_token_id", r->path, 0, (int64_t)r->c->vocab_size - 1, -1, &r->c->bos_id,
+                             r->err);
     return st == RT_OK ? config_finish(r->c, r->path, r->err) : st;
 }
 

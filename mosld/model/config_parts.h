@@ -17,7 +17,8 @@ enum {
 #define CONFIG_MAX_THETA 1e12
 #define CONFIG_MAX_ROPE_FACTOR 1e4
 
-/* Derives what follows from the fields read (head_dim where it is 0, max_positions, qkv_bias, qk_norm) and checks how they fit. */
+/* Derives what follows from the fields read (head_dim where it is 0, max_positions, qkv_bias, qk_norm) and checks how
+ * they fit. */
 enum rt_status config_finish(struct mosld_config *config, const char *path, struct rt_error *err);
 
 /* Adds an end id unless it is there; false where the list is full. */

@@ -1,7 +1,7 @@
 /* mosld/model/model_file.c - opens a model and finds its weights; see model_file.h.
  *
- * One table says which tensors a layer has, under which names and with which shapes. The list of weights is made from it and the config;
- * each is then looked up in the file, and what the file has beyond the list is an error. */
+ * One table says which tensors a layer has, under which names and with which shapes. The list of weights is made from
+ * it and the config; each is then looked up in the file, and what the file has beyond the list is an error. */
 #include "mosld/model/model_file.h"
 
 #include "mosld/io/file.h"
@@ -50,7 +50,8 @@ static const struct slot layer_slots[] = {
     {"mlp.up_proj.weight", "ffn_up.weight", SIZE_FFN, SIZE_HIDDEN, ALWAYS, false},
     {"mlp.down_proj.weight", "ffn_down.weight", SIZE_HIDDEN, SIZE_FFN, ALWAYS, false},
 };
-static const struct slot embed_slot = {"model.embed_tokens.weight", "token_embd.weight", SIZE_VOCAB, SIZE_HIDDEN, ALWAYS, false};
+static const struct slot embed_slot = {
+    "model.embed_tokens.weight", "token_embd.weight", SIZE_VOCAB, SIZE_HIDDEN, ALWAYS, false};
 static const struct slot norm_slot = {"model.norm.weight", "output_norm.weight", SIZE_ONE, SIZE_HIDDEN, ALWAYS, false};
 static const struct slot head_slot = {"lm_head.weight", "output.weight", SIZE_VOCAB, SIZE_HIDDEN, UNTIED, false};
 enum { LAYER_SLOTS = sizeof layer_slots / sizeof *layer_slots };
@@ -105,24 +106,30 @@ static bool find(const struct mosld_model_file *f, const char *name, struct foun
     return true;
 }
 
-static enum rt_status check_dtype(const struct mosld_model_file *f, const struct found *t, bool vector, struct rt_error *err)
+static enum rt_status check_dtype(const struct mosld_model_file *f, const struct found *t, bool vector,
+                                  struct rt_error *err)
 {
     bool plain = t->dtype == DTYPE_F32 || t->dtype == DTYPE_F16 || t->dtype == DTYPE_BF16;
     bool quantised = t->dtype == DTYPE_Q8_0 || t->dtype == DTYPE_Q4_0 || t->dtype == DTYPE_Q4_1;
     if (plain || (quantised && !vector))
         return RT_OK;
-    return rt_fail(err, RT_BAD_FILE, "%s: tensor %.100s has the type %s, which mosld does not run; it runs F32, F16, BF16%s", t->file, t->name,
-                   dtype_name(t->dtype), vector ? " here" : f->gguf ? ", Q8_0, Q4_0 and Q4_1: take or make a file of those" : "");
+    return rt_fail(err, RT_BAD_FILE,
+                   "%s: tensor %.100s has the type %s, which mosld does not run; it runs F32, F16, BF16%s", t->file,
+                   t->name, dtype_name(t->dtype),
+                   vector    ? " here"
+                   : f->gguf ? ", Q8_0, Q4_0 and Q4_1: take or make a file of those"
+                             : "");
 }
 
 /* Where the name is an internal array and the shape is a vector or a matrix: [cols] or [rows, cols]. */
 static bool has_shape(const struct found *t, const struct mosld_weight *w, bool vector)
 {
-    return vector ? t->rank == 1 && t->shape[0] == w->cols : t->rank == 2 && t->shape[0] == w->rows && t->shape[1] == w->cols;
+    return vector ? t->rank == 1 && t->shape[0] == w->cols
+                  : t->rank == 2 && t->shape[0] == w->rows && t->shape[1] == w->cols;
 }
 
-static enum rt_status add_weight(struct mosld_model_file *f, const struct slot *slot, const char *hf_prefix, const char *gguf_prefix,
-                                 struct rt_error *err)
+static enum rt_status add_weight(struct mosld_model_file *f, const struct slot *slot, const char *hf_prefix,
+                                 const char *gguf_prefix, struct rt_error *err)
 {
     const struct mosld_config *c = &f->config;
     if (!is_there(c, slot->when))
@@ -140,7 +147,8 @@ static enum rt_status add_weight(struct mosld_model_file *f, const struct slot *
         char got[160], want[64];
         uint64_t wanted[2] = {w->rows, w->cols};
         return rt_fail(err, RT_BAD_FILE, "%s: tensor %s has the shape %s, the config asks for %s", t.file, file_name,
-                       shape_text(t.shape, t.rank, got, sizeof got), shape_text(wanted + vector, 2 - vector, want, sizeof want));
+                       shape_text(t.shape, t.rank, got, sizeof got),
+                       shape_text(wanted + vector, 2 - vector, want, sizeof want));
     }
     enum rt_status st = check_dtype(f, &t, vector, err);
     if (st != RT_OK)
@@ -149,7 +157,8 @@ static enum rt_status add_weight(struct mosld_model_file *f, const struct slot *
     w->data = t.data;
     w->permuted = slot->rope && f->gguf && c->arch == MOSLD_LLAMA;
     if (!dtype_bytes(t.dtype, w->cols, &w->row_bytes))
-        return rt_fail(err, RT_BAD_FILE, "%s: tensor %s: rows of %u are no whole blocks of %s", t.file, file_name, w->cols, dtype_name(t.dtype));
+        return rt_fail(err, RT_BAD_FILE, "%s: tensor %s: rows of %u are no whole blocks of %s", t.file, file_name,
+                       w->cols, dtype_name(t.dtype));
     f->n_weights++;
     return RT_OK;
 }
@@ -176,8 +185,8 @@ static enum rt_status add_weights(struct mosld_model_file *f, struct rt_error *e
 
 /* ---- what else the file has ---- */
 
-/* Tensors that mosld need not read: inverse frequencies, which the config gives (old Llama checkpoints have them, and GGUF's were read with
- * the config), and a head saved beside an embedding to which it is tied. */
+/* Tensors that mosld need not read: inverse frequencies, which the config gives (old Llama checkpoints have them, and
+ * GGUF's were read with the config), and a head saved beside an embedding to which it is tied. */
 static bool is_ignored(const struct mosld_model_file *f, const char *name)
 {
     static const char suffix[] = ".rotary_emb.inv_freq";
@@ -194,7 +203,8 @@ static int by_data(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Every tensor of the file is one of the weights (its data says which: no two share an address, and no weight is empty), or ignored. */
+/* Every tensor of the file is one of the weights (its data says which: no two share an address, and no weight is
+ * empty), or ignored. */
 static enum rt_status check_unexpected(const struct mosld_model_file *f, struct rt_error *err)
 {
     size_t n = f->gguf ? gguf_tensor_count(f->gguf) : safetensors_count(f->shards);
@@ -211,8 +221,11 @@ static enum rt_status check_unexpected(const struct mosld_model_file *f, struct 
         const uint8_t *data = t ? t->data : gguf_tensor_at(f->gguf, i)->data;
         bool empty = t && t->bytes == 0;
         if ((empty || !bsearch(&data, used, f->n_weights, sizeof *used, by_data)) && !is_ignored(f, name))
-            st = rt_fail(err, RT_BAD_FILE, "%s: has the tensor %.200s, which a %s model as its config describes it has not: it would not be "
-                         "run as it was trained", t ? t->file : f->path, name, mosld_arch_name(f->config.arch));
+            st = rt_fail(
+                err, RT_BAD_FILE,
+                "%s: has the tensor %.200s, which a %s model as its config describes it has not: it would not be "
+                "run as it was trained",
+                t ? t->file : f->path, name, mosld_arch_name(f->config.arch));
     }
     free(used);
     return st;
@@ -307,8 +320,9 @@ uint64_t mosld_model_file_bytes(const struct mosld_model_file *f)
 
 /* ---- rows ---- */
 
-/* Where row `row` of Hugging Face's order stands in the file. llama.cpp's converter turns the half-split order of RoPE into the interleaved
- * one: within a head of D rows, row i of the first half goes to 2i, row i of the second half to 2i + 1. */
+/* Where row `row` of Hugging Face's order stands in the file. llama.cpp's converter turns the half-split order of RoPE
+ * into the interleaved one: within a head of D rows, row i of the first half goes to 2i, row i of the second half to 2i
+ * + 1. */
 static uint32_t file_row(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row)
 {
     if (!w->permuted)
@@ -318,19 +332,19 @@ static uint32_t file_row(const struct mosld_model_file *f, const struct mosld_we
 }
 
 /* The checked bytes of a row. */
-static enum rt_status take_row(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row, const uint8_t **data,
-                               struct rt_error *err)
+static enum rt_status take_row(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row,
+                               const uint8_t **data, struct rt_error *err)
 {
     *data = w->data + file_row(f, w, row) * w->row_bytes;
     uint64_t bad = dtype_first_nonfinite(w->dtype, *data, w->cols);
     if (bad < w->cols)
-        return rt_fail(err, RT_BAD_FILE, "%s: tensor %s has a value that is not finite, in row %u near column %llu", f->path, w->name, row,
-                       (unsigned long long)bad);
+        return rt_fail(err, RT_BAD_FILE, "%s: tensor %s has a value that is not finite, in row %u near column %llu",
+                       f->path, w->name, row, (unsigned long long)bad);
     return RT_OK;
 }
 
-static enum rt_status check_range(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row0, uint32_t n,
-                                  struct rt_error *err)
+static enum rt_status check_range(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row0,
+                                  uint32_t n, struct rt_error *err)
 {
     if (row0 <= w->rows && n <= w->rows - row0)
         return RT_OK;
@@ -338,8 +352,8 @@ static enum rt_status check_range(const struct mosld_model_file *f, const struct
                    (unsigned long long)row0 + n, w->name, w->rows);
 }
 
-enum rt_status mosld_weight_rows(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row0, uint32_t n, void *out,
-                                 struct rt_error *err)
+enum rt_status mosld_weight_rows(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row0,
+                                 uint32_t n, void *out, struct rt_error *err)
 {
     enum rt_status st = check_range(f, w, row0, n, err);
     const uint8_t *data;
@@ -351,8 +365,8 @@ enum rt_status mosld_weight_rows(const struct mosld_model_file *f, const struct 
     return st;
 }
 
-enum rt_status mosld_weight_rows_f32(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row0, uint32_t n, float *out,
-                                     struct rt_error *err)
+enum rt_status mosld_weight_rows_f32(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row0,
+                                     uint32_t n, float *out, struct rt_error *err)
 {
     enum rt_status st = check_range(f, w, row0, n, err);
     const uint8_t *data;

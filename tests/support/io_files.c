@@ -54,6 +54,22 @@ void io_write(const char *path, const void *data, size_t size)
 
 void io_write_text(const char *path, const char *text) { io_write(path, text, strlen(text)); }
 
+char *io_quoted(const char *text)
+{
+    char *copy = strdup(text);
+    ck_assert_ptr_nonnull(copy);
+    for (char *at = strchr(copy, '\''); at; at = strchr(at, '\''))
+        *at = '"';
+    return copy;
+}
+
+void io_write_json(const char *path, const char *text)
+{
+    char *quoted = io_quoted(text);
+    io_write_text(path, quoted);
+    free(quoted);
+}
+
 void bytes_add(struct bytes *b, const void *data, size_t size)
 {
     if (size == 0)
@@ -124,7 +140,8 @@ void build_key_array(struct bytes *b, const char *key, uint32_t element_type, ui
     bytes_u64(b, count);
 }
 
-void build_tensor(struct bytes *b, const char *name, uint32_t n_dims, const uint64_t *dims, uint32_t type, uint64_t offset)
+void build_tensor(struct bytes *b, const char *name, uint32_t n_dims, const uint64_t *dims, uint32_t type,
+                  uint64_t offset)
 {
     build_string(b, name);
     bytes_u32(b, n_dims);
@@ -137,11 +154,13 @@ void build_tensor(struct bytes *b, const char *name, uint32_t n_dims, const uint
 void safetensors_raw(const char *path, const char *header, const void *data, size_t size)
 {
     struct bytes b = {0};
-    bytes_u64(&b, strlen(header));
-    bytes_add(&b, header, strlen(header));
+    char *quoted = io_quoted(header);
+    bytes_u64(&b, strlen(quoted));
+    bytes_add(&b, quoted, strlen(quoted));
     bytes_add(&b, data, size);
     io_write(path, b.data, b.size);
     bytes_free(&b);
+    free(quoted);
 }
 
 void check_refused(enum rt_status st, const struct rt_error *err, const char *file, const char *words)
@@ -149,11 +168,16 @@ void check_refused(enum rt_status st, const struct rt_error *err, const char *fi
     ck_assert_msg(st == RT_BAD_FILE, "status %d instead of RT_BAD_FILE, for '%s': %s", st, words, err->text);
     ck_assert_int_eq(err->status, RT_BAD_FILE);
     ck_assert_msg(strstr(err->text, file) != NULL, "'%s' is not in: %s", file, err->text);
-    ck_assert_msg(strstr(err->text, words) != NULL, "'%s' is not in: %s", words, err->text);
+    char *quoted = io_quoted(words);
+    ck_assert_msg(strstr(err->text, quoted) != NULL, "'%s' is not in: %s", quoted, err->text);
+    free(quoted);
     ck_assert_ptr_null(strchr(err->text, '\n'));
 }
 
-void check_ok(enum rt_status st, const struct rt_error *err) { ck_assert_msg(st == RT_OK, "status %d: %s", st, err->text); }
+void check_ok(enum rt_status st, const struct rt_error *err)
+{
+    ck_assert_msg(st == RT_OK, "status %d: %s", st, err->text);
+}
 
 /* splitmix64 */
 uint32_t io_random(uint64_t *state)
