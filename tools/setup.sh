@@ -29,7 +29,7 @@ need() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null || die "apt-get could not install:$missing"
 }
 
-BUILD_PACKAGES="gcc libc6-dev make cmake pkg-config libvulkan1 libvulkan-dev libvolk-dev glslang-tools spirv-tools libcjson-dev libpcre2-dev libutf8proc-dev libopenblas-dev"
+BUILD_PACKAGES="gcc libc6-dev make cmake pkg-config libvulkan1 libvulkan-dev libvulkan-volk-dev glslang-tools spirv-tools libcjson-dev libpcre2-dev libutf8proc-dev libopenblas-dev"
 TEST_PACKAGES="check mesa-vulkan-drivers vulkan-validationlayers"
 MODEL_PACKAGES="ca-certificates python3 python3-pip"
 
