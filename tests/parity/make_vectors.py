@@ -117,6 +117,8 @@ def fit(out, double):
         return f"a tensor with gradient {min(norms):.1e}"
     if double is not None and largest_relative(out["loss"], double["loss"]) > 5e-6:
         return "float32 strays"
+    if double is not None and largest_relative(out["grad_norm"], double["grad_norm"]) > 5e-5:
+        return "float32's gradient norms stray"
     if double is not None and worst_gradient(out["gradients"], double["gradients"]) > 1e-4:
         return "float32's gradients stray"
     return None
