@@ -1,5 +1,6 @@
-/* shaders/embedding.h - the parameters of embedding, for C and GLSL: rows tokens; one chunk of W, its rows row0 .. row0 + n of k
- * columns, from word w_offset on (f32 alone), with scales from word `scales` on. See mosld/ops/rows.h. */
+/* shaders/embedding.h - the parameters of embedding, for C and GLSL: rows tokens; one chunk of W, its rows row0 ..
+ * row0 + n of k columns, from word w_offset on (f32 alone), with scales from word `scales` on. See mosld/ops/rows.h.
+ * */
 #ifndef MOSLD_SHADER_EMBEDDING_H
 #define MOSLD_SHADER_EMBEDDING_H
 

@@ -13,7 +13,7 @@
 #define MATMUL_ADD_BIAS 2
 #define MATMUL_ADD_RESIDUAL 3
 
-PUSH_BLOCK(matmul_push, uint rows; uint n; uint k; uint x_stride; uint x_col; uint y_stride; uint y_col; uint wtype; uint w_offset; uint scales;
-           uint add; uint bias_col; float scale;)
+PUSH_BLOCK(matmul_push, uint rows; uint n; uint k; uint x_stride; uint x_col; uint y_stride; uint y_col; uint wtype;
+           uint w_offset; uint scales; uint add; uint bias_col; float scale;)
 
 #endif

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-/* y = x W^T without shared memory, for drivers that run on the processor and GPUs that keep shared memory in ordinary memory: an
- * invocation makes 8 tokens x 4 neighbouring columns; x stands at addresses that all invocations share. */
+/* y = x W^T without shared memory, for drivers that run on the processor and GPUs that keep shared memory in ordinary
+ * memory: an invocation makes 8 tokens x 4 neighbouring columns; x stands at addresses that all invocations share. */
 #include "common/matmul.glsl"
 
 layout(local_size_x = 16) in;

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-/* y = x W^T for up to 8 tokens: a workgroup makes 4 columns of all of them. Its invocations take 4 neighbouring sums each in turn, so
- * that W streams through once, and their partial sums are added as a tree. */
+/* y = x W^T for up to 8 tokens: a workgroup makes 4 columns of all of them. Its invocations take 4 neighbouring sums
+ * each in turn, so that W streams through once, and their partial sums are added as a tree. */
 #include "common/matmul.glsl"
 
 layout(local_size_x = 64) in;
@@ -12,7 +12,12 @@ shared vec4 partial[TOKENS][LANES]; /* [token][invocation]: the 4 columns */
 
 vec4 x_4_or_0(uint at, uint k)
 {
-    return vec4(x[at + k], k + 1 < p.k ? x[at + k + 1] : 0.0, k + 2 < p.k ? x[at + k + 2] : 0.0, k + 3 < p.k ? x[at + k + 3] : 0.0);
+    if (k + 4 <= p.k)
+        return vec4(x[at + k], x[at + k + 1], x[at + k + 2], x[at + k + 3]);
+    vec4 v = vec4(x[at + k], 0.0, 0.0, 0.0);
+    for (uint i = 1; i < 3 && k + i < p.k; i++)
+        v[i] = x[at + k + i];
+    return v;
 }
 
 void make_columns(uint c0)
@@ -22,7 +27,8 @@ void make_columns(uint c0)
     for (uint t = 0; t < TOKENS; t++)
         sum[t] = vec4(0.0);
     for (uint k = lane * 4; k < p.k; k += LANES * 4) {
-        vec4 a = weight_4_or_0(c0, k), b = weight_4_or_0(c0 + 1, k), c = weight_4_or_0(c0 + 2, k), d = weight_4_or_0(c0 + 3, k);
+        vec4 a = weight_4_or_0(c0, k), b = weight_4_or_0(c0 + 1, k);
+        vec4 c = weight_4_or_0(c0 + 2, k), d = weight_4_or_0(c0 + 3, k);
         for (uint t = 0; t < TOKENS; t++)
             if (t < p.rows) {
                 vec4 v = x_4_or_0(t * p.x_stride + p.x_col, k);

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-/* y = x W^T, or with NN y = x W: a workgroup makes 64 x 64 outputs from tiles of 16 sums deep in shared memory, W unpacked on the
- * way in; an invocation makes 8 tokens x 4 columns in registers. */
+/* y = x W^T, or with NN y = x W: a workgroup makes 64 x 64 outputs from tiles of 16 sums deep in shared memory, W
+ * unpacked on the way in; an invocation makes 8 tokens x 4 columns in registers. */
 #include "common/matmul.glsl"
 
 layout(local_size_x = 128) in;

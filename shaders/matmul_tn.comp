@@ -1,6 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-/* w = x^T y: a workgroup makes 32 x 32 outputs and sums all tokens, 16 at a time through shared memory; an invocation makes 4 x 4. */
+/* w = x^T y: a workgroup makes 32 x 32 outputs and sums all tokens, 16 at a time through shared memory; an invocation
+ * makes 4 x 4. */
 #include "matmul_tn.h"
 
 layout(local_size_x = 64) in;

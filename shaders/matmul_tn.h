@@ -4,7 +4,7 @@
 
 #include "push.h"
 
-PUSH_BLOCK(matmul_tn_push, uint rows; uint a; uint b; uint x_stride; uint x_col; uint y_stride; uint y_col; uint w_offset;
-           uint accumulate; float scale;)
+PUSH_BLOCK(matmul_tn_push, uint rows; uint a; uint b; uint x_stride; uint x_col; uint y_stride; uint y_col;
+           uint w_offset; uint accumulate; float scale;)
 
 #endif

@@ -1,10 +1,13 @@
-/* tests/test_matmul.c - y = x W^T, y = x W and w = x^T y: every variant against the double reference, and the gradients.
+/* tests/test_matmul.c - y = x W^T, y = x W and w = x^T y: every variant against the double reference, and the
+ * gradients.
  *
- * Tolerance: the partial sums of n random products with mean squares of at most 1 (x: 1/3; the harness's weights of every type: below
- * 1) grow to about sqrt(n / 3), and n roundings of half an eps of them add up, as independent ones do, to eps n / 4 or so. The largest
- * of thousands of outputs lies within a few times that, in whatever order the sum is taken:
+ * Tolerance: the partial sums of n random products with mean squares of at most 1 (x: 1/3; the harness's weights of
+ * every type: below 1) grow to about sqrt(n / 3), and n roundings of half an eps of them add up, as independent ones
+ * do, to eps n / 4 or so. The largest of thousands of outputs lies within a few times that, in whatever order the sum
+ * is taken:
  *
- *     atol = 2 eps n, rtol = 4 eps (the scale, and what is added). A product that is left out or taken twice is off by about 1/2. */
+ *     atol = 2 eps n, rtol = 4 eps (the scale, and what is added). A product that is left out or taken twice is off by
+ * about 1/2. */
 #include "mosld/ops/matmul_common.h"
 #include "tests/support/op_test.h"
 
@@ -27,23 +30,39 @@ static const struct {
     uint32_t rows, n, k;
 } odd_shapes[] = {{1, 1, 1}, {2, 3, 5}, {5, 4, 33}, {8, 70, 257}, {13, 66, 19}, {70, 9, 131}};
 
-static void run_case(const struct op *op, enum op_wtype type, uint32_t rows, uint32_t n, uint32_t k, uint32_t add, unsigned seed)
+static void run_case(const struct op *op, enum op_wtype type, uint32_t rows, uint32_t n, uint32_t k, uint32_t add,
+                     unsigned seed)
 {
     bool nn = op == &op_matmul_nn_desc;
     uint32_t x_cols = nn ? n : k, y_cols = nn ? k : n;
     struct op_weight_layout layout;
     ck_assert(op_weight_layout(type, n, k, &layout));
     struct matmul_push p = {
-        .rows = rows, .n = n, .k = k, .x_stride = x_cols + seed % 3, .x_col = seed % 3, .y_stride = y_cols + 2 * (seed % 2),
-        .y_col = seed % 2, .wtype = type, .scales = (uint32_t)layout.scales, .add = add, .bias_col = seed % 4,
+        .rows = rows,
+        .n = n,
+        .k = k,
+        .x_stride = x_cols + seed % 3,
+        .x_col = seed % 3,
+        .y_stride = y_cols + 2 * (seed % 2),
+        .y_col = seed % 2,
+        .wtype = type,
+        .scales = (uint32_t)layout.scales,
+        .add = add,
+        .bias_col = seed % 4,
         .scale = seed % 5 ? 1 : 0.375f,
     };
     char label[96];
     snprintf(label, sizeof label, "%s rows %u n %u k %u add %u seed %u", op_wtype_name(type), rows, n, k, add, seed);
     uint64_t y_size = (uint64_t)rows * p.y_stride;
     struct op_case c = {
-        .label = label, .push = &p, .seed = seed, .rtol = 4 * FLT_EPSILON, .atol = 2 * FLT_EPSILON * (x_cols + 1),
-        .b = {{.n = (uint64_t)rows * p.x_stride}, {.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k}, {.n = y_size},
+        .label = label,
+        .push = &p,
+        .seed = seed,
+        .rtol = 4 * FLT_EPSILON,
+        .atol = 2 * FLT_EPSILON * (x_cols + 1),
+        .b = {{.n = (uint64_t)rows * p.x_stride},
+              {.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k},
+              {.n = y_size},
               {.n = add == MATMUL_ADD_BIAS ? p.bias_col + n : y_size}},
     };
     op_test_run(op, &c);
@@ -64,11 +83,12 @@ START_TEST(nn_agrees)
     for (uint32_t i = 0; i < OP_COUNT(shapes); i++)
         run_case(&op_matmul_nn_desc, _i, shapes[i].rows, shapes[i].n, shapes[i].k, adds[i % 3], i);
     for (uint32_t i = 0; i < OP_COUNT(odd_shapes) && _i < OP_W_Q8_0; i++)
-        run_case(&op_matmul_nn_desc, _i, odd_shapes[i].rows, odd_shapes[i].n, odd_shapes[i].k, adds[(i + 1) % 3], i + 100);
+        run_case(&op_matmul_nn_desc, _i, odd_shapes[i].rows, odd_shapes[i].n, odd_shapes[i].k, adds[(i + 1) % 3],
+                 i + 100);
 }
 END_TEST
 
-/* Large enough that the host cuts several tiles both ways, and that unpacked rows go through scratch in several blocks. */
+/* Large enough that the host cuts several tiles both ways, and that unpacked rows go through several blocks. */
 START_TEST(many_tiles_agree)
 {
     if (_i == 2) /* more columns than a grid has groups of four */
@@ -85,22 +105,35 @@ static const struct {
     bool accumulate;
     float scale;
 } tn_shapes[] = {
-    {1, 1, 1, 0, false, 1}, {0, 3, 5, 2, false, 1},  {0, 3, 5, 0, true, 1},    {17, 33, 7, 3, true, 0.5f},
+    {1, 1, 1, 0, false, 1},    {0, 3, 5, 2, false, 1},     {0, 3, 5, 0, true, 1},      {17, 33, 7, 3, true, 0.5f},
     {16, 32, 32, 0, false, 2}, {100, 8, 130, 1, false, 1}, {200, 65, 31, 64, true, 1}, {256, 192, 64, 0, false, 1},
 };
 
 START_TEST(tn_agrees)
 {
     struct matmul_tn_push p = {
-        .rows = tn_shapes[_i].rows, .a = tn_shapes[_i].a, .b = tn_shapes[_i].b, .x_stride = tn_shapes[_i].a + 3, .x_col = 2,
-        .y_stride = tn_shapes[_i].b + 1, .y_col = 1, .w_offset = tn_shapes[_i].w_offset, .accumulate = tn_shapes[_i].accumulate,
+        .rows = tn_shapes[_i].rows,
+        .a = tn_shapes[_i].a,
+        .b = tn_shapes[_i].b,
+        .x_stride = tn_shapes[_i].a + 3,
+        .x_col = 2,
+        .y_stride = tn_shapes[_i].b + 1,
+        .y_col = 1,
+        .w_offset = tn_shapes[_i].w_offset,
+        .accumulate = tn_shapes[_i].accumulate,
         .scale = tn_shapes[_i].scale,
     };
     char label[96];
     snprintf(label, sizeof label, "rows %u a %u b %u", p.rows, p.a, p.b);
     struct op_case c = {
-        .label = label, .push = &p, .seed = (uint64_t)_i, .rtol = 4 * FLT_EPSILON, .atol = 2 * FLT_EPSILON * (p.rows + 1) * p.scale,
-        .b = {{.n = (uint64_t)p.rows * p.x_stride}, {.n = (uint64_t)p.rows * p.y_stride}, {.n = p.w_offset + (uint64_t)p.a * p.b + 2}},
+        .label = label,
+        .push = &p,
+        .seed = (uint64_t)_i,
+        .rtol = 4 * FLT_EPSILON,
+        .atol = 2 * FLT_EPSILON * (p.rows + 1) * p.scale,
+        .b = {{.n = (uint64_t)p.rows * p.x_stride},
+              {.n = (uint64_t)p.rows * p.y_stride},
+              {.n = p.w_offset + (uint64_t)p.a * p.b + 2}},
     };
     op_test_run(&op_matmul_tn_desc, &c);
 }
@@ -162,7 +195,8 @@ static void fill(float *v, size_t n, uint64_t seed)
         v[i] = test_uniform(&seed, -1, 1);
 }
 
-/* A weight in three chunks, each its own span, gives what one piece gives: bias and residual move with the chunk, nn goes on. */
+/* A weight in three chunks, each its own span, gives what one piece gives: bias and residual move with the chunk, nn
+ * goes on. */
 static void check_chunks(struct rt_device *dev, enum op_wtype type)
 {
     enum { ROWS = 11, OUT = 20, IN = 64 };
@@ -177,15 +211,23 @@ static void check_chunks(struct rt_device *dev, enum op_wtype type)
     struct op_weight_chunk parts[3] = {{.row0 = 0, .rows = 7}, {.row0 = 7, .rows = 12}, {.row0 = 19, .rows = 1}};
     for (int i = 0; i < 3; i++)
         parts[i].span = test_span(dev, parts[i].rows * row * 4, w + parts[i].row0 * row);
-    struct op_weight one = {.type = type, .rows = OUT, .cols = IN, .n_chunks = 1, .one = {test_span(dev, OUT * row * 4, w), 0, OUT}};
+    struct op_weight one = {
+        .type = type, .rows = OUT, .cols = IN, .n_chunks = 1, .one = {test_span(dev, OUT * row * 4, w), 0, OUT}};
     struct op_weight three = {.type = type, .rows = OUT, .cols = IN, .n_chunks = 3, .chunks = parts};
     struct rt_span spans[2] = {test_span(dev, sizeof whole, NULL), test_span(dev, sizeof whole, NULL)};
     for (int form = 0; form < 4; form++) {
         bool nn = form == 3;
         for (int i = 0; i < 2; i++) {
             struct op_matmul m = {
-                .x = test_span(dev, sizeof x, x), .x_stride = nn ? OUT : IN, .w = i ? &three : &one, .y = spans[i],
-                .y_stride = nn ? IN : OUT, .rows = ROWS, .add = form == 0 ? OP_ADD_NONE : form == 1 ? OP_ADD_BIAS : OP_ADD_RESIDUAL,
+                .x = test_span(dev, sizeof x, x),
+                .x_stride = nn ? OUT : IN,
+                .w = i ? &three : &one,
+                .y = spans[i],
+                .y_stride = nn ? IN : OUT,
+                .rows = ROWS,
+                .add = form == 0   ? OP_ADD_NONE
+                       : form == 1 ? OP_ADD_BIAS
+                                   : OP_ADD_RESIDUAL,
                 .other = test_span(dev, sizeof other, other),
             };
             enum rt_status st = nn ? op_matmul_nn(dev, &m, &err) : op_matmul_nt(dev, &m, &err);
@@ -194,8 +236,8 @@ static void check_chunks(struct rt_device *dev, enum op_wtype type)
         ck_assert_int_eq(rt_download(dev, spans[0], 0, whole, sizeof whole, &err), RT_OK);
         ck_assert_int_eq(rt_download(dev, spans[1], 0, pieces, sizeof pieces, &err), RT_OK);
         for (int i = 0; i < ROWS * (nn ? IN : OUT); i++) /* 64 or 20 products of at most 1 */
-            ck_assert_msg(fabsf(whole[i] - pieces[i]) <= 2e-5f, "form %d at %d: %g in one piece, %g in three", form, i, whole[i],
-                          pieces[i]);
+            ck_assert_msg(fabsf(whole[i] - pieces[i]) <= 2e-5f, "form %d at %d: %g in one piece, %g in three", form, i,
+                          whole[i], pieces[i]);
     }
     test_check_validation(dev);
     test_release(dev);
@@ -219,8 +261,12 @@ static void check_offset(struct rt_device *dev, uint32_t rows)
     fill(w, OP_COUNT(w), 2);
     struct op_weight weight = op_weight_f32(test_span(dev, sizeof w, w), OUT, IN);
     weight.offset = OFFSET;
-    struct op_matmul m = {.x = test_span(dev, sizeof x, x), .x_stride = IN, .w = &weight, .y = test_span(dev, sizeof y, NULL),
-                          .y_stride = OUT, .rows = rows};
+    struct op_matmul m = {.x = test_span(dev, sizeof x, x),
+                          .x_stride = IN,
+                          .w = &weight,
+                          .y = test_span(dev, sizeof y, NULL),
+                          .y_stride = OUT,
+                          .rows = rows};
     ck_assert_msg(op_matmul_nt(dev, &m, &err) == RT_OK, "%s", err.text);
     ck_assert_int_eq(rt_download(dev, m.y, 0, y, rows * OUT * 4, &err), RT_OK);
     for (uint32_t i = 0; i < rows * OUT; i++) {
@@ -257,7 +303,8 @@ START_TEST(what_does_not_fit_is_refused)
     w.rows = 4;
     w.one.rows = 400;
     ck_assert_int_eq(op_matmul_nt(dev, &m, &err), RT_FAILED);
-    struct op_matmul_tn t = {.x = x, .y = x, .x_stride = 4, .y_stride = 4, .w = small, .a = 4, .b = 4, .rows = 2, .w_offset = 1};
+    struct op_matmul_tn t = {
+        .x = x, .y = x, .x_stride = 4, .y_stride = 4, .w = small, .a = 4, .b = 4, .rows = 2, .w_offset = 1};
     ck_assert_int_eq(op_matmul_tn(dev, &t, &err), RT_FAILED);
     t.w_offset = 0;
     ck_assert_msg(op_matmul_tn(dev, &t, &err) == RT_OK, "%s", err.text);
@@ -275,7 +322,8 @@ START_TEST(threads_change_nothing)
     fill(w, OP_COUNT(w), 2);
     for (int i = 0; i < 2; i++) {
         struct rt_device *dev;
-        ck_assert_int_eq(rt_device_open(&(struct rt_device_params){.name = "host", .threads = i ? 5 : 1}, &dev, &err), RT_OK);
+        ck_assert_int_eq(rt_device_open(&(struct rt_device_params){.name = "host", .threads = i ? 5 : 1}, &dev, &err),
+                         RT_OK);
         struct op_weight weight = op_weight_f32(test_span(dev, sizeof w, w), OUT, IN);
         struct rt_span xs = test_span(dev, sizeof x, x), ys = test_span(dev, sizeof y[0][0], NULL);
         struct op_matmul m = {.x = xs, .x_stride = IN, .w = &weight, .y = ys, .y_stride = OUT, .rows = ROWS};
@@ -285,14 +333,16 @@ START_TEST(threads_change_nothing)
         m.y_stride = IN;
         ck_assert_int_eq(op_matmul_nn(dev, &m, &err), RT_OK);
         ck_assert_int_eq(rt_download(dev, ys, 0, y[i][1], sizeof y[0][0], &err), RT_OK);
-        struct op_matmul_tn t = {.x = xs, .y = xs, .x_stride = OUT, .y_stride = OUT, .w = ys, .a = OUT, .b = 100, .rows = ROWS};
+        struct op_matmul_tn t = {
+            .x = xs, .y = xs, .x_stride = OUT, .y_stride = OUT, .w = ys, .a = OUT, .b = 100, .rows = ROWS};
         ck_assert_int_eq(op_matmul_tn(dev, &t, &err), RT_OK);
         ck_assert_int_eq(rt_download(dev, ys, 0, y[i][2], sizeof y[0][0], &err), RT_OK);
         test_release(dev);
         rt_device_close(&dev);
     }
     for (int form = 0; form < 3; form++)
-        ck_assert_msg(memcmp(y[0][form], y[1][form], sizeof y[0][0]) == 0, "form %d differs between 1 and 5 threads", form);
+        ck_assert_msg(memcmp(y[0][form], y[1][form], sizeof y[0][0]) == 0, "form %d differs between 1 and 5 threads",
+                      form);
 }
 END_TEST
 

@@ -1,4 +1,5 @@
-/* tests/test_rows.c - embedding, gather and scatter: copies, so every variant must give the reference's values to the bit. */
+/* tests/test_rows.c - embedding, gather and scatter: copies, so every variant must give the reference's values to the
+ * bit. */
 #include "mosld/ops/rows_common.h"
 #include "mosld/ops/weight_layout.h"
 #include "tests/support/op_test.h"
@@ -19,7 +20,8 @@ static void run_embedding(enum op_wtype type, uint32_t rows, uint32_t n, uint32_
 {
     struct op_weight_layout layout;
     ck_assert(op_weight_layout(type, n, k, &layout));
-    struct embedding_push p = {.rows = rows, .row0 = row0, .n = n, .k = k, .scales = (uint32_t)layout.scales, .wtype = type};
+    struct embedding_push p = {
+        .rows = rows, .row0 = row0, .n = n, .k = k, .scales = (uint32_t)layout.scales, .wtype = type};
     uint32_t tokens[64];
     uint64_t state = rows + k;
     for (uint32_t i = 0; i < rows; i++) /* rows of this chunk, and with row0 some of chunks before and behind it */
@@ -27,10 +29,15 @@ static void run_embedding(enum op_wtype type, uint32_t rows, uint32_t n, uint32_
     char label[80];
     snprintf(label, sizeof label, "%s rows %u n %u k %u row0 %u", op_wtype_name(type), rows, n, k, row0);
     struct op_case c = {
-        .label = label, .push = &p, .seed = k,
-        /* Q4_1 is a product and a sum: a device may contract them, which moves the last bit of the larger one (values below 4). */
+        .label = label,
+        .push = &p,
+        .seed = k,
+        /* Q4_1 is a product and a sum: a device may contract them, which moves the last bit of the larger one (values
+           below 4). */
         .atol = type == OP_W_Q4_1 ? 4 * FLT_EPSILON : 0,
-        .b = {{.n = rows, .words = tokens}, {.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k}, {.n = (uint64_t)rows * k}},
+        .b = {{.n = rows, .words = tokens},
+              {.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k},
+              {.n = (uint64_t)rows * k}},
     };
     op_test_run(&op_embedding_desc, &c);
 }
@@ -67,7 +74,8 @@ START_TEST(moves_agree)
     uint64_t dense = (uint64_t)rows * cols, indexed = (uint64_t)limit * cols;
     char label[80];
     snprintf(label, sizeof label, "rows %u cols %u of %u", rows, cols, limit);
-    struct op_case c = {.label = label, .push = &p, .seed = rows, .b = {{.n = indexed}, {.n = rows, .words = index}, {.n = dense}}};
+    struct op_case c = {
+        .label = label, .push = &p, .seed = rows, .b = {{.n = indexed}, {.n = rows, .words = index}, {.n = dense}}};
     op_test_run(&op_gather_rows_desc, &c);
     c.b[0].n = dense;
     c.b[2].n = indexed;
@@ -83,7 +91,8 @@ static void check_calls(struct rt_device *dev)
     struct rt_error err = {0};
     const float table[5 * COLS] = {0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31, 32, 40, 41, 42};
     const uint32_t tokens[ROWS] = {4, 0, 2, 3};
-    struct op_weight_chunk parts[2] = {{test_span(dev, 2 * COLS * 4, table), 0, 2}, {test_span(dev, 3 * COLS * 4, table + 2 * COLS), 2, 3}};
+    struct op_weight_chunk parts[2] = {{test_span(dev, 2 * COLS * 4, table), 0, 2},
+                                       {test_span(dev, 3 * COLS * 4, table + 2 * COLS), 2, 3}};
     struct op_weight w = {.type = OP_W_F32, .rows = 5, .cols = COLS, .n_chunks = 2, .chunks = parts};
     struct rt_span t = test_span(dev, sizeof tokens, tokens), y = test_span(dev, ROWS * COLS * 4, NULL);
     struct rt_span wide = test_span(dev, 5 * COLS * 4, NULL), back = test_span(dev, ROWS * COLS * 4, NULL);

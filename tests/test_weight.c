@@ -1,4 +1,5 @@
-/* tests/test_weight.c - the layout of frozen weights: sizes, chunks, and that packing and unpacking give the file's values. */
+/* tests/test_weight.c - the layout of frozen weights: sizes, chunks, and that packing and unpacking give the file's
+ * values. */
 #include "mosld/ops/host_math.h"
 #include "mosld/ops/weight_layout.h"
 #include "tests/support/op_test.h"
@@ -100,11 +101,12 @@ START_TEST(values_are_the_files)
     for (uint32_t r = 0; r < rows; r++) {
         out[cols] = 77;
         op_weight_unpack(type, rows, cols, packed, r, 1, out);
-        ck_assert_msg(rows == 1 || out[cols] == 77, "%s [%u, %u]: written past the row", op_wtype_name(type), rows, cols);
+        ck_assert_msg(rows == 1 || out[cols] == 77, "%s [%u, %u]: written past the row", op_wtype_name(type), rows,
+                      cols);
         for (uint32_t c = 0; c < cols; c++) {
             float want = file_value(type, raw, (size_t)r * cols + c);
-            ck_assert_msg(memcmp(&want, &out[c], 4) == 0, "%s [%u, %u] at %u, %u: want %.9g, got %.9g", op_wtype_name(type), rows,
-                          cols, r, c, want, out[c]);
+            ck_assert_msg(memcmp(&want, &out[c], 4) == 0, "%s [%u, %u] at %u, %u: want %.9g, got %.9g",
+                          op_wtype_name(type), rows, cols, r, c, want, out[c]);
         }
     }
     free(out);

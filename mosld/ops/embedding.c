@@ -1,7 +1,7 @@
 /* mosld/ops/embedding.c - y[t, :] = W[tokens[t], :], rows of a frozen weight of any type as f32.
  *
- * tokens: u32 [rows], W: one chunk [n, k] whose first row is row0, y: [rows, k]. A token whose row is in another chunk leaves its row of
- * y as it is. W is frozen, so there is no backward. */
+ * tokens: u32 [rows], W: one chunk [n, k] whose first row is row0, y: [rows, k]. A token whose row is in another chunk
+ * leaves its row of y as it is. W is frozen, so there is no backward. */
 #include "mosld/ops/matmul_common.h"
 #include "mosld/ops/rows_common.h"
 
@@ -30,16 +30,23 @@ static void embedding_host(struct rt_device *dev, void *const *b, const void *pu
     for (size_t t = 0; t < p->rows; t++) {
         uint32_t row = tokens[t] - p->row0;
         if (row < p->n)
-            op_weight_unpack(p->wtype, p->n, p->k, (const uint32_t *)b[W] + p->w_offset, row, 1, (float *)b[Y] + t * p->k);
+            op_weight_unpack(p->wtype, p->n, p->k, (const uint32_t *)b[W] + p->w_offset, row, 1,
+                             (float *)b[Y] + t * p->k);
     }
 }
 
-static void group_a_row(const void *push, uint32_t groups[3]) { groups[0] = op_groups(((const struct embedding_push *)push)->rows, 1); }
+static void group_a_row(const void *push, uint32_t groups[3])
+{
+    groups[0] = op_groups(((const struct embedding_push *)push)->rows, 1);
+}
 
 #define EMBEDDING_TYPE(type, number)                                                                                   \
     static bool is_##type(const void *push) { return ((const struct embedding_push *)push)->wtype == (number); }       \
     static const struct op_kernel kernel_##type = {                                                                    \
-        .kernel = {"embedding." #type, sizeof(struct embedding_push), 3, {{"tokens", RT_READ}, {"w", RT_READ}, {"y", RT_WRITE}}}, \
+        .kernel = {"embedding." #type,                                                                                 \
+                   sizeof(struct embedding_push),                                                                      \
+                   3,                                                                                                  \
+                   {{"tokens", RT_READ}, {"w", RT_READ}, {"y", RT_WRITE}}},                                            \
         .map = {TOKENS, W, Y},                                                                                         \
         .grid = group_a_row,                                                                                           \
     };
@@ -50,7 +57,10 @@ EMBEDDING_TYPE(q8_0, OP_W_Q8_0)
 EMBEDDING_TYPE(q4_0, OP_W_Q4_0)
 EMBEDDING_TYPE(q4_1, OP_W_Q4_1)
 
-#define EMBEDDING_VARIANT(type) {.name = #type, .kind = RT_VULKAN, .applies = is_##type, .kernels = {&kernel_##type}}
+#define EMBEDDING_VARIANT(type)                                                                                        \
+    {                                                                                                                  \
+        .name = #type, .kind = RT_VULKAN, .applies = is_##type, .kernels = { &kernel_##type }                          \
+    }
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = embedding_host},
     EMBEDDING_VARIANT(f32),
@@ -71,8 +81,8 @@ const struct op op_embedding_desc = {
     .variants = variants,
 };
 
-enum rt_status op_embedding(struct rt_device *dev, struct rt_span tokens, const struct op_weight *w, struct rt_span y, uint32_t T,
-                            struct rt_error *err)
+enum rt_status op_embedding(struct rt_device *dev, struct rt_span tokens, const struct op_weight *w, struct rt_span y,
+                            uint32_t T, struct rt_error *err)
 {
     const char *name = op_embedding_desc.name;
     enum rt_status st = op_check_rows(name, "tokens", tokens, T, 1, 0, 1, err);
@@ -83,7 +93,13 @@ enum rt_status op_embedding(struct rt_device *dev, struct rt_span tokens, const 
         struct op_weight_layout layout;
         st = op_weight_check(name, w, c, &layout, err);
         struct embedding_push p = {
-            .rows = T, .row0 = c->row0, .n = c->rows, .k = w->cols, .w_offset = w->offset, .scales = (uint32_t)layout.scales, .wtype = w->type,
+            .rows = T,
+            .row0 = c->row0,
+            .n = c->rows,
+            .k = w->cols,
+            .w_offset = w->offset,
+            .scales = (uint32_t)layout.scales,
+            .wtype = w->type,
         };
         if (!st)
             st = op_launch(dev, &op_embedding_desc, (struct rt_span[]){tokens, c->span, y}, &p, err);

@@ -31,7 +31,8 @@ static enum rt_status check(const struct op *op, const struct op_matmul *m, bool
     return st;
 }
 
-enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err)
+enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn,
+                                struct rt_error *err)
 {
     enum rt_status st = check(op, m, nn, err);
     for (uint32_t i = 0; i < m->w->n_chunks && m->rows && !st; i++) {
@@ -41,9 +42,19 @@ enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, cons
         /* A sum over the rows of W goes on from chunk to chunk. */
         enum op_add add = nn && i > 0 ? OP_ADD_SELF : m->add;
         struct matmul_push p = {
-            .rows = m->rows, .n = c->rows, .k = m->w->cols, .x_stride = m->x_stride, .x_col = m->x_col + (nn ? c->row0 : 0),
-            .y_stride = m->y_stride, .y_col = m->y_col + (nn ? 0 : c->row0), .wtype = m->w->type,
-            .w_offset = m->w->offset, .scales = (uint32_t)layout.scales, .add = add, .bias_col = c->row0, .scale = m->scale == 0 ? 1 : m->scale,
+            .rows = m->rows,
+            .n = c->rows,
+            .k = m->w->cols,
+            .x_stride = m->x_stride,
+            .x_col = m->x_col + (nn ? c->row0 : 0),
+            .y_stride = m->y_stride,
+            .y_col = m->y_col + (nn ? 0 : c->row0),
+            .wtype = m->w->type,
+            .w_offset = m->w->offset,
+            .scales = (uint32_t)layout.scales,
+            .add = add,
+            .bias_col = c->row0,
+            .scale = m->scale == 0 ? 1 : m->scale,
         };
         bool other = add == OP_ADD_BIAS || add == OP_ADD_RESIDUAL;
         if (!st)

@@ -19,7 +19,8 @@ enum rt_status op_weight_check(const char *op, const struct op_weight *w, const 
                                struct op_weight_layout *layout, struct rt_error *err);
 
 /* Fills the push block for chunk i of m->w and launches it; `nn` swaps which side of W x and y have. */
-enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err);
+enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn,
+                                struct rt_error *err);
 
 /* What the sum at y[at] in column c is added to (references). */
 double matmul_ref_add(const struct matmul_push *p, const double *y, const double *other, uint64_t at, uint64_t c);
@@ -37,12 +38,12 @@ void matmul_host_vec(struct rt_device *dev, void *const *bindings, const void *p
 void matmul_host_tn(struct rt_device *dev, void *const *bindings, const void *push);
 
 /* matmul_vec_q4.c: x of all rows in the order that it reads, into matmul_q4_x_floats floats; then
- * dots[i * MATMUL_VEC_TOKENS + t] = sum_k x[token0 + t, k] W[row0 + i, k] over the first columns, whose number it returns (all but
- * the last 32 at most). */
+ * dots[i * MATMUL_VEC_TOKENS + t] = sum_k x[token0 + t, k] W[row0 + i, k] over the first columns, whose number it
+ * returns (all but the last 32 at most). */
 #define MATMUL_VEC_TOKENS 4
 size_t matmul_q4_x_floats(const struct matmul_push *p);
 void matmul_q4_order_x(const struct matmul_push *p, const float *x, float *out);
-uint32_t matmul_q4_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n, const float *ordered,
-                        uint32_t token0, uint32_t tokens, float *dots);
+uint32_t matmul_q4_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n,
+                        const float *ordered, uint32_t token0, uint32_t tokens, float *dots);
 
 #endif

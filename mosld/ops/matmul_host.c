@@ -1,8 +1,8 @@
 /* mosld/ops/matmul_host.c - the products on the host: a BLAS, called with one thread for each tile of the output.
  *
- * The output is cut into tiles by the shapes alone, never by the number of threads, and each tile is summed by one thread in
- * one order: so the bits do not depend on who computes. An f32 weight is read where it lies; other types are unpacked a
- * block at a time into scratch that stays in the cache until the BLAS has read it. */
+ * The output is cut into tiles by the shapes alone, never by the number of threads, and each tile is summed by one
+ * thread in one order: so the bits do not depend on who computes. An f32 weight is read where it lies; other types are
+ * unpacked a block at a time into scratch that stays in the cache until the BLAS has read it. */
 #include "mosld/ops/host_blas.h"
 #include "mosld/ops/matmul_common.h"
 
@@ -32,7 +32,7 @@ static uint32_t round_up(uint32_t n) { return (n + 31) / 32 * 32; }
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* Every tile costs packing its rows of x and its columns of W once more, so tiles are large, but enough to share out. */
+/* Every tile costs packing its rows of x and its columns of W once more, so tiles are large, yet many. */
 static struct tiling cut(uint32_t rows, uint32_t cols)
 {
     uint32_t r = least(round_up(rows), 512), c = least(round_up(cols), 768);
@@ -67,8 +67,8 @@ static float start_tile(const struct product *d, uint32_t t0, uint32_t rows, uin
 /* ---- nt ---- */
 
 /* The tile's sum with columns [k0, k0 + kn) of x and of the unpacked rows of W. */
-static void nt_block(const struct product *d, uint32_t t0, uint32_t rows, uint32_t o0, uint32_t n, uint32_t k0, uint32_t kn,
-                     const float *w, size_t w_stride, float beta)
+static void nt_block(const struct product *d, uint32_t t0, uint32_t rows, uint32_t o0, uint32_t n, uint32_t k0,
+                     uint32_t kn, const float *w, size_t w_stride, float beta)
 {
     const struct matmul_push *p = d->p;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)n, (int)kn, p->scale,
@@ -76,8 +76,8 @@ static void nt_block(const struct product *d, uint32_t t0, uint32_t rows, uint32
                 d->y + (size_t)t0 * p->y_stride + p->y_col + o0, (int)p->y_stride);
 }
 
-static void nt_unpacked(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta, float *block,
-                        uint32_t room)
+static void nt_unpacked(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta,
+                        float *block, uint32_t room)
 {
     const struct matmul_push *p = d->p;
     uint32_t kb = least(round_up(p->k), least(room / 32, 2048) / 32 * 32), nb = least(room / kb, cols);
@@ -95,7 +95,8 @@ static void nt_item(void *arg, int item, int worker)
 {
     const struct product *d = arg;
     const struct matmul_push *p = d->p;
-    uint32_t t0 = (uint32_t)item / d->tiles.across * d->tiles.rows, c0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
+    uint32_t t0 = (uint32_t)item / d->tiles.across * d->tiles.rows,
+             c0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
     uint32_t rows = least(d->tiles.rows, p->rows - t0), cols = least(d->tiles.cols, p->n - c0);
     float beta = start_tile(d, t0, rows, c0, cols);
     if (p->wtype == OP_W_F32) {
@@ -108,8 +109,8 @@ static void nt_item(void *arg, int item, int worker)
 
 /* ---- nn ---- */
 
-static void nn_block(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, uint32_t o0, uint32_t n,
-                     const float *w, size_t w_stride, float beta)
+static void nn_block(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, uint32_t o0,
+                     uint32_t n, const float *w, size_t w_stride, float beta)
 {
     const struct matmul_push *p = d->p;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)cols, (int)n, p->scale,
@@ -117,8 +118,8 @@ static void nn_block(const struct product *d, uint32_t t0, uint32_t rows, uint32
                 d->y + (size_t)t0 * p->y_stride + p->y_col + c0, (int)p->y_stride);
 }
 
-static void nn_unpacked(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta, float *block,
-                        uint32_t room)
+static void nn_unpacked(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta,
+                        float *block, uint32_t room)
 {
     const struct matmul_push *p = d->p;
     uint32_t cb = least(round_up(cols), room / 8 / 32 * 32), ob = room / cb;
@@ -136,7 +137,8 @@ static void nn_item(void *arg, int item, int worker)
 {
     const struct product *d = arg;
     const struct matmul_push *p = d->p;
-    uint32_t t0 = (uint32_t)item / d->tiles.across * d->tiles.rows, c0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
+    uint32_t t0 = (uint32_t)item / d->tiles.across * d->tiles.rows,
+             c0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
     uint32_t rows = least(d->tiles.rows, p->rows - t0), cols = least(d->tiles.cols, p->k - c0);
     float beta = start_tile(d, t0, rows, c0, cols);
     if (p->wtype == OP_W_F32) {
@@ -181,7 +183,8 @@ static void tn_item(void *arg, int item, int worker)
     (void)worker;
     const struct reduction *d = arg;
     const struct matmul_tn_push *p = d->p;
-    uint32_t a0 = (uint32_t)item / d->tiles.across * d->tiles.rows, b0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
+    uint32_t a0 = (uint32_t)item / d->tiles.across * d->tiles.rows,
+             b0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
     uint32_t a = least(d->tiles.rows, p->a - a0), b = least(d->tiles.cols, p->b - b0);
     float *w = d->w + (size_t)a0 * p->b + b0;
     if (p->rows == 0) { /* not every BLAS clears the output of an empty sum */

@@ -2,7 +2,8 @@
  *
  *     y[t, y_col + k] = add + scale * sum_o x[t, x_col + o] W[o, k]
  *
- * x: [rows, x_stride], W: [n, k] of any weight type, y: [rows, y_stride]; add: nothing, y itself or other[t, y_col + k]. */
+ * x: [rows, x_stride], W: [n, k] of any weight type, y: [rows, y_stride]; add: nothing, y itself or other[t, y_col +
+ * k]. */
 #include "mosld/ops/matmul_variants.h"
 
 static void nn_ref(void *const *b, const void *push)
@@ -55,7 +56,10 @@ static const struct op_variant variants[] = {
 const struct op op_matmul_nn_desc = {
     .name = "matmul_nn",
     .n_bindings = 4,
-    .bindings = {{"x", RT_READ, OP_F32}, {"w", RT_READ, OP_WEIGHT}, {"y", RT_READ_WRITE, OP_F32}, {"other", RT_READ, OP_F32}},
+    .bindings = {{"x", RT_READ, OP_F32},
+                 {"w", RT_READ, OP_WEIGHT},
+                 {"y", RT_READ_WRITE, OP_F32},
+                 {"other", RT_READ, OP_F32}},
     .push_size = sizeof(struct matmul_push),
     .ref = nn_ref,
     .flops = matmul_flops,

@@ -67,7 +67,10 @@ static const struct op_variant variants[] = {
 const struct op op_matmul_nt_desc = {
     .name = "matmul_nt",
     .n_bindings = 4,
-    .bindings = {{"x", RT_READ, OP_F32}, {"w", RT_READ, OP_WEIGHT}, {"y", RT_READ_WRITE, OP_F32}, {"other", RT_READ, OP_F32}},
+    .bindings = {{"x", RT_READ, OP_F32},
+                 {"w", RT_READ, OP_WEIGHT},
+                 {"y", RT_READ_WRITE, OP_F32},
+                 {"other", RT_READ, OP_F32}},
     .push_size = sizeof(struct matmul_push),
     .ref = nt_ref,
     .flops = matmul_flops,

@@ -2,7 +2,8 @@
  *
  *     w[w_offset + a b_count + b] = (accumulate ? itself : 0) + scale * sum_t x[t, x_col + a] y[t, y_col + b]
  *
- * dB = s dy^T z and dA = du^T x: long sums, small results. Every output is summed over all tokens in one place, in order. */
+ * dB = s dy^T z and dA = du^T x: long sums, small results. Every output is summed over all tokens in one place, in
+ * order. */
 #include "mosld/ops/matmul_common.h"
 
 enum { TN_X, TN_Y, TN_W };
@@ -67,11 +68,19 @@ enum rt_status op_matmul_tn(struct rt_device *dev, const struct op_matmul_tn *m,
         return st;
     uint64_t words = m->w_offset + (uint64_t)m->a * m->b;
     if (words > UINT32_MAX || words * 4 > m->w.size)
-        return rt_fail(err, RT_FAILED, "%s: [%u, %u] from word %u on exceeds the %llu words of its memory", name, m->a, m->b,
-                       m->w_offset, (unsigned long long)m->w.size / 4);
+        return rt_fail(err, RT_FAILED, "%s: [%u, %u] from word %u on exceeds the %llu words of its memory", name, m->a,
+                       m->b, m->w_offset, (unsigned long long)m->w.size / 4);
     struct matmul_tn_push p = {
-        .rows = m->rows, .a = m->a, .b = m->b, .x_stride = m->x_stride, .x_col = m->x_col, .y_stride = m->y_stride,
-        .y_col = m->y_col, .w_offset = m->w_offset, .accumulate = m->accumulate, .scale = m->scale == 0 ? 1 : m->scale,
+        .rows = m->rows,
+        .a = m->a,
+        .b = m->b,
+        .x_stride = m->x_stride,
+        .x_col = m->x_col,
+        .y_stride = m->y_stride,
+        .y_col = m->y_col,
+        .w_offset = m->w_offset,
+        .accumulate = m->accumulate,
+        .scale = m->scale == 0 ? 1 : m->scale,
     };
     /* No tokens: the sum is 0, which still has to be written unless it is added. */
     return op_launch(dev, &op_matmul_tn_desc, (struct rt_span[]){m->x, m->y, m->w}, &p, err);

@@ -1,7 +1,8 @@
-/* mosld/ops/matmul_variants.h - the kernels of a product with a frozen weight, one a weight type; for matmul_nt.c and matmul_nn.c.
+/* mosld/ops/matmul_variants.h - the kernels of a product with a frozen weight, one a weight type; for matmul_nt.c and
+ * matmul_nn.c.
  *
- * A shader is compiled once a type, so that no kernel branches on it where it counts; MATMUL_KERNELS(prefix, shader, grid) makes
- * prefix_f32 .. prefix_q4_1 and MATMUL_VARIANTS(prefix, label, extra) their lines in a table of variants. */
+ * A shader is compiled once a type, so that no kernel branches on it where it counts; MATMUL_KERNELS(prefix, shader,
+ * grid) makes prefix_f32 .. prefix_q4_1 and MATMUL_VARIANTS(prefix, label, extra) their lines in a table. */
 #ifndef MOSLD_MATMUL_VARIANTS_H
 #define MOSLD_MATMUL_VARIANTS_H
 
@@ -9,7 +10,9 @@
 
 #define MATMUL_KERNEL(prefix, type, shader, grid_fn)                                                                   \
     static const struct op_kernel prefix##_##type = {                                                                  \
-        .kernel = {shader "." #type, sizeof(struct matmul_push), 4,                                                    \
+        .kernel = {shader "." #type,                                                                                   \
+                   sizeof(struct matmul_push),                                                                         \
+                   4,                                                                                                  \
                    {{"x", RT_READ}, {"w", RT_READ}, {"y", RT_READ_WRITE}, {"other", RT_READ}}},                        \
         .map = {MATMUL_X, MATMUL_W, MATMUL_Y, MATMUL_OTHER},                                                           \
         .grid = grid_fn,                                                                                               \
@@ -37,7 +40,11 @@
     MATMUL_TEST(prefix, q4_1, OP_W_Q4_1, also)
 
 #define MATMUL_VARIANT(prefix, type, label, test, suits_fn)                                                            \
-    {.name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .suits = suits_fn, .kernels = {&prefix##_##type}}
+    {                                                                                                                  \
+        .name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .suits = suits_fn, .kernels = {          \
+            &prefix##_##type                                                                                           \
+        }                                                                                                              \
+    }
 #define MATMUL_VARIANTS(prefix, label, test, suits)                                                                    \
     MATMUL_VARIANT(prefix, f32, label, test, suits), MATMUL_VARIANT(prefix, f16, label, test, suits),                  \
         MATMUL_VARIANT(prefix, bf16, label, test, suits), MATMUL_VARIANT(prefix, q8_0, label, test, suits),            \

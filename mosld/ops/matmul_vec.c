@@ -1,7 +1,8 @@
 /* mosld/ops/matmul_vec.c - y = x W^T for a few tokens on the host, as in generation: the weights' bytes are the cost.
  *
- * Packed weights go through the registers once, 16 columns at a time, for up to 4 tokens; nothing is unpacked to memory.
- * Scales multiply the 16 values, so sums are as exact as with unpacked weights. Each row of W is one thread's, in one order. */
+ * Packed weights go through the registers once, 16 columns at a time, for up to 4 tokens; nothing is unpacked to
+ * memory. Scales multiply the 16 values, so sums are as exact as with unpacked weights. Each row of W is one thread's,
+ * in one order. */
 #include "mosld/ops/matmul_common.h"
 #include "mosld/ops/weight_lanes.h"
 
@@ -29,7 +30,7 @@ struct row_read {
 #define DOT_ROW(name, LOAD, SCALES, APPLY)                                                                             \
     HOST_INLINE void name##_for(const struct row_read *r, const uint32_t tokens, float *dot)                           \
     {                                                                                                                  \
-        floats sum[MATMUL_VEC_TOKENS][2] = {{{0}}};                                                                          \
+        floats sum[MATMUL_VEC_TOKENS][2] = {{{0}}};                                                                    \
         uint32_t whole = r->p->k / 32 * 32;                                                                            \
         for (uint32_t k = 0; k < whole; k += 32) {                                                                     \
             SCALES(r->scales, k);                                                                                      \
@@ -49,10 +50,11 @@ struct row_read {
             dot[t] = sum_lanes(&both);                                                                                 \
         }                                                                                                              \
     }                                                                                                                  \
-    MOSLD_CLONES static void name(const struct row_read *r, uint32_t n, size_t row_bytes, uint32_t row_scales, float *out) \
+    MOSLD_CLONES static void name(const struct row_read *r, uint32_t n, size_t row_bytes, uint32_t row_scales,         \
+                                  float *out)                                                                          \
     {                                                                                                                  \
         struct row_read one = *r;                                                                                      \
-        for (uint32_t i = 0; i < n; i++, out += MATMUL_VEC_TOKENS) {                                                         \
+        for (uint32_t i = 0; i < n; i++, out += MATMUL_VEC_TOKENS) {                                                   \
             switch (r->tokens) {                                                                                       \
             case 1: name##_for(&one, 1, out); break;                                                                   \
             case 2: name##_for(&one, 2, out); break;                                                                   \
@@ -72,8 +74,8 @@ DOT_ROW(dot_q4_0, lanes_nibbles, LANES_D, LANES_LESS_8)
 DOT_ROW(dot_q4_1, lanes_nibbles, LANES_DM, LANES_PLUS_M)
 
 /* The columns from k0 on, at most 32. */
-static void add_tail(const struct matmul_push *p, const void *packed, uint32_t row, uint32_t k0, const float *x, uint32_t tokens,
-                     float *dot)
+static void add_tail(const struct matmul_push *p, const void *packed, uint32_t row, uint32_t k0, const float *x,
+                     uint32_t tokens, float *dot)
 {
     float w[32];
     op_weight_unpack_part(p->wtype, p->n, p->k, (const uint32_t *)packed + p->w_offset, row, 1, k0, p->k - k0, w, 32);
@@ -83,8 +85,8 @@ static void add_tail(const struct matmul_push *p, const void *packed, uint32_t r
 }
 
 /* dots[i][t] of rows row0 .. row0 + n for up to MATMUL_VEC_TOKENS tokens from x on. */
-static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n, const float *x, uint32_t tokens,
-                     float (*dots)[MATMUL_VEC_TOKENS])
+static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n, const float *x,
+                     uint32_t tokens, float (*dots)[MATMUL_VEC_TOKENS])
 {
     static void (*const dot[OP_W_TYPES])(const struct row_read *, uint32_t, size_t, uint32_t, float *) = {
         dot_f32, dot_f16, dot_bf16, dot_q8_0, dot_q4_0, dot_q4_1,
@@ -95,7 +97,11 @@ static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t r
     uint32_t row_scales = p->k / 32 * (p->wtype == OP_W_Q4_1 ? 2 : 1);
     const uint32_t *w = (const uint32_t *)packed + p->w_offset;
     struct row_read r = {
-        .p = p, .row = w + row0 * layout.row_words, .scales = (const op_half *)(w + layout.scales), .x = x, .tokens = tokens,
+        .p = p,
+        .row = w + row0 * layout.row_words,
+        .scales = (const op_half *)(w + layout.scales),
+        .x = x,
+        .tokens = tokens,
     };
     if (p->wtype >= OP_W_Q8_0)
         r.scales += (size_t)row0 * row_scales;
@@ -129,7 +135,8 @@ static void store(const struct few *f, uint32_t t, uint32_t o, float sum)
     f->y[at] = v;
 }
 
-static void few_rows(const struct few *f, uint32_t row0, uint32_t n, uint32_t t0, uint32_t tokens, float (*dots)[MATMUL_VEC_TOKENS])
+static void few_rows(const struct few *f, uint32_t row0, uint32_t n, uint32_t t0, uint32_t tokens,
+                     float (*dots)[MATMUL_VEC_TOKENS])
 {
     const struct matmul_push *p = f->p;
     const float *x = f->x + (size_t)t0 * p->x_stride + p->x_col;

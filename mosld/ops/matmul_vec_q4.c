@@ -1,8 +1,9 @@
-/* mosld/ops/matmul_vec_q4.c - matmul_vec for 4-bit weights, which are too cheap to read for lanes in the order of columns.
+/* mosld/ops/matmul_vec_q4.c - matmul_vec for 4-bit weights, which are too cheap to read for lanes in the order of
+ * columns.
  *
- * Eight words hold 64 columns, and one shift gives a nibble of each: columns j, j + 8, ..., j + 56. So x is put into that order once a
- * call, and a row of W costs a shift, a mask and a conversion for eight columns. With q - 8 or d q + m the constant goes to the sum of x,
- * which is the same for every row:  sum (d q + m) x = d sum q x + m sum x. */
+ * Eight words hold 64 columns, and one shift gives a nibble of each: columns j, j + 8, ..., j + 56. So x is put into
+ * that order once a call, and a row of W costs a shift, a mask and a conversion for eight columns. With q - 8 or d q +
+ * m the constant goes to the sum of x, which is the same for every row:  sum (d q + m) x = d sum q x + m sum x. */
 #include "mosld/ops/host_math.h"
 #include "mosld/ops/matmul_common.h"
 
@@ -85,8 +86,8 @@ HOST_INLINE void row_for(const struct q4_row *r, const bool offset, const uint32
     }
 }
 
-HOST_INLINE void rows_for(struct q4_row r, const bool offset, uint32_t n, size_t row_words, size_t row_scales, uint32_t tokens,
-                          float *dots)
+HOST_INLINE void rows_for(struct q4_row r, const bool offset, uint32_t n, size_t row_words, size_t row_scales,
+                          uint32_t tokens, float *dots)
 {
     for (uint32_t i = 0; i < n; i++, dots += MATMUL_VEC_TOKENS, r.quants += row_words, r.scales += row_scales)
         switch (tokens) {
@@ -98,19 +99,21 @@ HOST_INLINE void rows_for(struct q4_row r, const bool offset, uint32_t n, size_t
 }
 
 MOSLD_CLONES
-static void q4_0_rows(const struct q4_row *r, uint32_t n, size_t row_words, size_t row_scales, uint32_t tokens, float *dots)
+static void q4_0_rows(const struct q4_row *r, uint32_t n, size_t row_words, size_t row_scales, uint32_t tokens,
+                      float *dots)
 {
     rows_for(*r, false, n, row_words, row_scales, tokens, dots);
 }
 
 MOSLD_CLONES
-static void q4_1_rows(const struct q4_row *r, uint32_t n, size_t row_words, size_t row_scales, uint32_t tokens, float *dots)
+static void q4_1_rows(const struct q4_row *r, uint32_t n, size_t row_words, size_t row_scales, uint32_t tokens,
+                      float *dots)
 {
     rows_for(*r, true, n, row_words, row_scales, tokens, dots);
 }
 
-uint32_t matmul_q4_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n, const float *ordered,
-                        uint32_t token0, uint32_t tokens, float *dots)
+uint32_t matmul_q4_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n,
+                        const float *ordered, uint32_t token0, uint32_t tokens, float *dots)
 {
     size_t row_words = p->k / 8, row_scales = (size_t)p->k / OP_W_BLOCK * (p->wtype == OP_W_Q4_1 ? 2 : 1);
     const uint32_t *w = packed;

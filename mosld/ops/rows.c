@@ -52,33 +52,37 @@ static void scatter_host(struct rt_device *dev, void *const *b, const void *push
     host(b, push, true);
 }
 
-static void group_a_row(const void *push, uint32_t groups[3]) { groups[0] = op_groups(((const struct rows_push *)push)->rows, 1); }
+static void group_a_row(const void *push, uint32_t groups[3])
+{
+    groups[0] = op_groups(((const struct rows_push *)push)->rows, 1);
+}
 
 #define ROWS_OP(move, label)                                                                                           \
-    static const struct op_kernel move##_kernel = {                                                                      \
+    static const struct op_kernel move##_kernel = {                                                                    \
         .kernel = {label, sizeof(struct rows_push), 3, {{"x", RT_READ}, {"index", RT_READ}, {"y", RT_WRITE}}},         \
         .map = {X, INDEX, Y},                                                                                          \
         .grid = group_a_row,                                                                                           \
     };                                                                                                                 \
-    static const struct op_variant move##_variants[] = {                                                                 \
-        {.name = "host", .kind = RT_HOST, .host = move##_host},                                                          \
-        {.name = "rows", .kind = RT_VULKAN, .kernels = {&move##_kernel}},                                                \
+    static const struct op_variant move##_variants[] = {                                                               \
+        {.name = "host", .kind = RT_HOST, .host = move##_host},                                                        \
+        {.name = "rows", .kind = RT_VULKAN, .kernels = {&move##_kernel}},                                              \
     };                                                                                                                 \
-    const struct op op_##move##_rows_desc = {                                                                            \
+    const struct op op_##move##_rows_desc = {                                                                          \
         .name = label,                                                                                                 \
         .n_bindings = 3,                                                                                               \
         .bindings = {{"x", RT_READ, OP_F32}, {"index", RT_READ, OP_U32}, {"y", RT_WRITE, OP_F32}},                     \
         .push_size = sizeof(struct rows_push),                                                                         \
-        .ref = move##_ref,                                                                                               \
+        .ref = move##_ref,                                                                                             \
         .n_variants = 2,                                                                                               \
-        .variants = move##_variants,                                                                                     \
+        .variants = move##_variants,                                                                                   \
     };
 ROWS_OP(gather, "gather_rows")
 ROWS_OP(scatter, "scatter_rows")
 
 /* `indexed` is the matrix that indices go into: its rows are as many as its span holds. */
-static enum rt_status launch(struct rt_device *dev, const struct op *op, struct rt_span x, struct rt_span index, struct rt_span y,
-                             struct rt_span dense, struct rt_span indexed, uint32_t n, uint32_t cols, struct rt_error *err)
+static enum rt_status launch(struct rt_device *dev, const struct op *op, struct rt_span x, struct rt_span index,
+                             struct rt_span y, struct rt_span dense, struct rt_span indexed, uint32_t n, uint32_t cols,
+                             struct rt_error *err)
 {
     enum rt_status st = op_check_rows(op->name, "index", index, n, 1, 0, 1, err);
     if (!st)
@@ -90,14 +94,14 @@ static enum rt_status launch(struct rt_device *dev, const struct op *op, struct 
     return op_launch(dev, op, (struct rt_span[]){x, index, y}, &p, err);
 }
 
-enum rt_status op_gather_rows(struct rt_device *dev, struct rt_span x, struct rt_span index, struct rt_span y, uint32_t n, uint32_t cols,
-                              struct rt_error *err)
+enum rt_status op_gather_rows(struct rt_device *dev, struct rt_span x, struct rt_span index, struct rt_span y,
+                              uint32_t n, uint32_t cols, struct rt_error *err)
 {
     return launch(dev, &op_gather_rows_desc, x, index, y, y, x, n, cols, err);
 }
 
-enum rt_status op_scatter_rows(struct rt_device *dev, struct rt_span x, struct rt_span index, struct rt_span y, uint32_t n, uint32_t cols,
-                               struct rt_error *err)
+enum rt_status op_scatter_rows(struct rt_device *dev, struct rt_span x, struct rt_span index, struct rt_span y,
+                               uint32_t n, uint32_t cols, struct rt_error *err)
 {
     return launch(dev, &op_scatter_rows_desc, x, index, y, x, y, n, cols, err);
 }

@@ -1,4 +1,5 @@
-/* mosld/ops/weight.c - the layout of frozen weights: sizes, chunks, and repacking from a file's blocks. Reading: weight_read.c. */
+/* mosld/ops/weight.c - the layout of frozen weights: sizes, chunks, and repacking from a file's blocks. Reading:
+ * weight_read.c. */
 #include "mosld/ops/weight.h"
 
 #include "mosld/ops/weight_layout.h"
@@ -79,8 +80,8 @@ static uint64_t rows_below(enum op_wtype type, uint64_t rows, uint64_t cols, uin
     return low;
 }
 
-enum rt_status op_weight_plan(struct rt_device *dev, struct rt_arena *arena, enum op_wtype type, uint32_t rows, uint32_t cols,
-                              const char *label, struct op_weight *w, struct rt_error *err)
+enum rt_status op_weight_plan(struct rt_device *dev, struct rt_arena *arena, enum op_wtype type, uint32_t rows,
+                              uint32_t cols, const char *label, struct op_weight *w, struct rt_error *err)
 {
     *w = (struct op_weight){.type = type, .rows = rows, .cols = cols};
     const struct rt_limits *limits = &rt_device_info(dev)->limits;
@@ -89,12 +90,12 @@ enum rt_status op_weight_plan(struct rt_device *dev, struct rt_arena *arena, enu
     if (limit > (uint64_t)UINT32_MAX * 4)
         limit = (uint64_t)UINT32_MAX * 4;
     if (rows == 0 || cols == 0 || op_weight_bytes(type, rows, cols) == 0)
-        return rt_fail(err, RT_BAD_FILE, "%s: a %s matrix of %u x %u is not supported%s", label, op_wtype_name(type), rows, cols,
-                       rows && cols ? ": quantised rows are multiples of 32 values" : "");
+        return rt_fail(err, RT_BAD_FILE, "%s: a %s matrix of %u x %u is not supported%s", label, op_wtype_name(type),
+                       rows, cols, rows && cols ? ": quantised rows are multiples of 32 values" : "");
     uint64_t most = rows_below(type, rows, cols, limit);
     if (most == 0)
-        return rt_fail(err, RT_NO_DEVICE, "%s: one row of %u %s values exceeds the %llu bytes that %s can bind", label, cols,
-                       op_wtype_name(type), (unsigned long long)limit, rt_device_info(dev)->name);
+        return rt_fail(err, RT_NO_DEVICE, "%s: one row of %u %s values exceeds the %llu bytes that %s can bind", label,
+                       cols, op_wtype_name(type), (unsigned long long)limit, rt_device_info(dev)->name);
     /* Chunks of about the same size: launches of about the same length. */
     uint64_t count = (rows + most - 1) / most, each = (rows + count - 1) / count;
     w->chunks = calloc(count, sizeof *w->chunks);
@@ -141,8 +142,8 @@ static void pack_q8_0(uint64_t blocks, const unsigned char *raw, uint32_t *quant
     }
 }
 
-/* GGUF keeps columns 0..15 of a block in the low nibbles of its 16 bytes and 16..31 in the high ones; here a word has eight
- * neighbouring columns. */
+/* GGUF keeps columns 0..15 of a block in the low nibbles of its 16 bytes and 16..31 in the high ones; here a word has
+ * eight neighbouring columns. */
 static void pack_nibbles(const unsigned char *q, uint32_t *out)
 {
     for (int w = 0; w < 4; w++) {
@@ -155,7 +156,8 @@ static void pack_nibbles(const unsigned char *q, uint32_t *out)
     }
 }
 
-static void pack_q4(uint64_t blocks, unsigned scale_bytes, const unsigned char *raw, uint32_t *quants, unsigned char *scales)
+static void pack_q4(uint64_t blocks, unsigned scale_bytes, const unsigned char *raw, uint32_t *quants,
+                    unsigned char *scales)
 {
     for (uint64_t b = 0; b < blocks; b++, raw += scale_bytes + 16) {
         memcpy(scales + b * scale_bytes, raw, scale_bytes);

@@ -1,8 +1,8 @@
 /* mosld/ops/weight_lanes.h - 16 columns of a packed weight as a vector of floats; for the host code in mosld/ops.
  *
- * GNU vectors, which become whatever the function that these are inlined into (MOSLD_CLONES) is compiled for. Results come through
- * pointers, since a vector as a value of a function has another ABI on every processor. Widening goes in steps of two,
- * because compilers turn each into one instruction; a direct widening by four gcc 12 does lane by lane. */
+ * GNU vectors, which become whatever the function that these are inlined into (MOSLD_CLONES) is compiled for. Results
+ * come through pointers, since a vector as a value of a function has another ABI on every processor. Widening goes in
+ * steps of two, because compilers turn each into one instruction; widening by four at once gcc 12 does lane by lane. */
 #ifndef MOSLD_WEIGHT_LANES_H
 #define MOSLD_WEIGHT_LANES_H
 
@@ -27,9 +27,13 @@ typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint8_t eight __attribute__((vector_size(LANES / 2), aligned(1), may_alias));
 typedef uint16_t pairs __attribute__((vector_size(LANES)));
 
-/* Each: columns col .. col + 15 of the row that begins at `row`, col a multiple of 16. Quantised: without scale and offset. */
+/* Each: columns col .. col + 15 of the row that begins at `row`, col a multiple of 16. Quantised: without scale and
+ * offset. */
 
-HOST_INLINE void lanes_f32(const void *row, uint32_t col, floats *out) { *out = *(const floats_any *)((const float *)row + col); }
+HOST_INLINE void lanes_f32(const void *row, uint32_t col, floats *out)
+{
+    *out = *(const floats_any *)((const float *)row + col);
+}
 
 /* As host_half, all lanes at once. */
 HOST_INLINE void lanes_f16(const void *row, uint32_t col, floats *out)
@@ -73,8 +77,8 @@ HOST_INLINE void lanes_nibbles(const void *row, uint32_t col, floats *out)
 #define LANES_D(scales, col) float d = host_half((scales)[(col) / 32])
 #define LANES_DM(scales, col) float d = host_half((scales)[(col) / 32 * 2]), m = host_half((scales)[(col) / 32 * 2 + 1])
 #define LANES_AS_IS(w) (w)
-#define LANES_TIMES_D(w) ((w) * d)
-#define LANES_LESS_8(w) (((w) - 8.0f) * d)
-#define LANES_PLUS_M(w) ((w) * d + m)
+#define LANES_TIMES_D(w) ((w)*d)
+#define LANES_LESS_8(w) (((w)-8.0f) * d)
+#define LANES_PLUS_M(w) ((w)*d + m)
 
 #endif

@@ -3,7 +3,8 @@
 
 /* name: `n` columns from `col` on of one row. The columns behind the last whole 16 go one by one through ONE. */
 #define READ_ROW(name, LOAD, SCALES, APPLY, ONE)                                                                       \
-    MOSLD_CLONES static void name(const void *row, const op_half *scales, uint32_t col, uint32_t n, float *restrict out) \
+    MOSLD_CLONES static void name(const void *row, const op_half *scales, uint32_t col, uint32_t n,                    \
+                                  float *restrict out)                                                                 \
     {                                                                                                                  \
         uint32_t i = 0;                                                                                                \
         for (; i + LANES <= n; i += LANES) {                                                                           \
@@ -29,8 +30,8 @@ READ_ROW(read_q8_0, lanes_bytes, LANES_D, LANES_TIMES_D, NEVER)
 READ_ROW(read_q4_0, lanes_nibbles, LANES_D, LANES_LESS_8, NEVER)
 READ_ROW(read_q4_1, lanes_nibbles, LANES_DM, LANES_PLUS_M, NEVER)
 
-void op_weight_unpack_part(enum op_wtype type, uint32_t rows, uint32_t cols, const void *packed, uint32_t row0, uint32_t n,
-                           uint32_t col0, uint32_t m, float *out, size_t stride)
+void op_weight_unpack_part(enum op_wtype type, uint32_t rows, uint32_t cols, const void *packed, uint32_t row0,
+                           uint32_t n, uint32_t col0, uint32_t m, float *out, size_t stride)
 {
     struct op_weight_layout layout;
     if (!op_weight_layout(type, rows, cols, &layout))
@@ -52,7 +53,8 @@ void op_weight_unpack_part(enum op_wtype type, uint32_t rows, uint32_t cols, con
     }
 }
 
-void op_weight_unpack(enum op_wtype type, uint32_t rows, uint32_t cols, const void *packed, uint32_t row0, uint32_t n, float *out)
+void op_weight_unpack(enum op_wtype type, uint32_t rows, uint32_t cols, const void *packed, uint32_t row0, uint32_t n,
+                      float *out)
 {
     op_weight_unpack_part(type, rows, cols, packed, row0, n, 0, cols, out, cols);
 }

@@ -1,11 +1,13 @@
 /* shaders/common/weight.glsl - values of a frozen weight, in the layouts of mosld/ops/weight.h.
  *
- * Before including: WTYPE (0 f32, 1 f16, 2 bf16, 3 q8_0, 4 q4_0, 5 q4_1, as enum op_wtype), WEIGHT_BINDING, and the parameter block
- * p with p.n rows of p.k columns, p.w_offset, the first word (f32 alone), and p.scales, the word where scales begin. Reads 32-bit words only. */
+ * Before including: WTYPE (0 f32, 1 f16, 2 bf16, 3 q8_0, 4 q4_0, 5 q4_1, as enum op_wtype), WEIGHT_BINDING, and the
+ * parameter block p with p.n rows of p.k columns, p.w_offset, the first word (f32 alone), and p.scales, the word
+ * where scales begin. Reads 32-bit words only. */
 
 layout(std430, set = 0, binding = WEIGHT_BINDING) readonly buffer WeightBuffer { uint words[]; } weight_buffer;
 
-/* Half to float with integers, exact: unpackHalf2x16 may flush subnormals to zero, and a small scale is a whole block of weights. */
+/* Half to float with integers, exact: unpackHalf2x16 may flush subnormals to zero, and a small scale is a whole block
+ * of weights. */
 float weight_half(uint half_bits)
 {
     uint magnitude = (half_bits & 0x7fffu) << 13;
