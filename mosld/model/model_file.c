@@ -113,15 +113,13 @@ static enum rt_status check_dtype(const struct mosld_model_file *f, const struct
     bool quantised = t->dtype == DTYPE_Q8_0 || t->dtype == DTYPE_Q4_0 || t->dtype == DTYPE_Q4_1;
     if (plain || (quantised && !vector))
         return RT_OK;
+    const char *more = vector ? " here" : f->gguf ? ", Q8_0, Q4_0 and Q4_1: take or make a file of those" : "";
     return rt_fail(err, RT_BAD_FILE,
                    "%s: tensor %.100s has the type %s, which mosld does not run; it runs F32, F16, BF16%s", t->file,
-                   t->name, dtype_name(t->dtype),
-                   vector    ? " here"
-                   : f->gguf ? ", Q8_0, Q4_0 and Q4_1: take or make a file of those"
-                             : "");
+                   t->name, dtype_name(t->dtype), more);
 }
 
-/* Where the name is an internal array and the shape is a vector or a matrix: [cols] or [rows, cols]. */
+/* [cols] of a vector, [rows, cols] of a matrix. */
 static bool has_shape(const struct found *t, const struct mosld_weight *w, bool vector)
 {
     return vector ? t->rank == 1 && t->shape[0] == w->cols
@@ -221,11 +219,10 @@ static enum rt_status check_unexpected(const struct mosld_model_file *f, struct 
         const uint8_t *data = t ? t->data : gguf_tensor_at(f->gguf, i)->data;
         bool empty = t && t->bytes == 0;
         if ((empty || !bsearch(&data, used, f->n_weights, sizeof *used, by_data)) && !is_ignored(f, name))
-            st = rt_fail(
-                err, RT_BAD_FILE,
-                "%s: has the tensor %.200s, which a %s model as its config describes it has not: it would not be "
-                "run as it was trained",
-                t ? t->file : f->path, name, mosld_arch_name(f->config.arch));
+            st = rt_fail(err, RT_BAD_FILE,
+                         "%s: has the tensor %.200s, which a %s model as its config describes it has not: it would not "
+                         "be run as it was trained",
+                         t ? t->file : f->path, name, mosld_arch_name(f->config.arch));
     }
     free(used);
     return st;
