@@ -32,7 +32,7 @@ static const struct option table[] = {
     {.name = "repetition_penalty", OPTION_REAL(struct generate_options, repetition_penalty, 0, 10), .help = "above 1: tokens already there are less likely"},
     {.name = "seed", OPTION_INT(struct generate_options, seed, 0, OPTION_INT_MAX), .help = "of the sampling"},
     {.name = "verbose", OPTION_BOOL(struct generate_options, verbose), .section = "Results", .help = "tell speeds on standard error"},
-    {.name = "json", OPTION_BOOL(struct generate_options, session.json), .help = "print one JSON document instead of the text alone"},
+    {.name = "json", OPTION_BOOL(struct generate_options, session.json), .help = "print one JSON document instead of the text alone: an answer, or a list of them"},
 };
 
 struct generation {
@@ -124,7 +124,7 @@ static const char *stop_name(enum mosld_stop stop)
     return names[stop];
 }
 
-static void print_json(const struct generation *g, const struct mosld_generated *r)
+static cJSON *answer_json(const struct generation *g, const struct mosld_generated *r)
 {
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "text", g->text);
@@ -133,6 +133,11 @@ static void print_json(const struct generation *g, const struct mosld_generated 
     cJSON_AddNumberToObject(json, "prompt_tokens", r->prompt_tokens);
     cJSON_AddNumberToObject(json, "prompt_tokens_per_second", r->prompt_tokens / r->prompt_seconds);
     cJSON_AddNumberToObject(json, "tokens_per_second", r->new_tokens / r->seconds);
+    return json;
+}
+
+static void print_json(cJSON *json)
+{
     char *text = cJSON_PrintUnformatted(json);
     if (text)
         puts(text);
@@ -152,7 +157,7 @@ static enum rt_status complete(struct generation *g, struct rt_error *err)
     if (st)
         return st;
     if (g->o.session.json)
-        print_json(g, &r);
+        print_json(answer_json(g, &r));
     else
         putchar('\n');
     return RT_OK;
@@ -206,6 +211,7 @@ static enum rt_status converse(struct generation *g, struct rt_error *err)
     char *line = NULL;
     size_t size = 0;
     bool once = g->o.prompt != NULL;
+    cJSON *answers = g->o.session.json && !once ? cJSON_CreateArray() : NULL; /* one document, whatever is said */
     enum rt_status st = g->o.system ? say(&c, "system", g->o.system, err) : RT_OK;
     while (!st && !session_interrupted) {
         const char *said = g->o.prompt;
@@ -223,13 +229,19 @@ static enum rt_status converse(struct generation *g, struct rt_error *err)
         st = say(&c, "user", said, err);
         if (!st)
             st = turn(g, &c, &r, err);
-        if (!st && g->o.session.json)
-            print_json(g, &r);
+        if (!st && answers)
+            cJSON_AddItemToArray(answers, answer_json(g, &r));
+        else if (!st && g->o.session.json)
+            print_json(answer_json(g, &r));
         else if (!st)
             putchar('\n');
         if (once)
             break;
     }
+    if (answers && !st)
+        print_json(answers);
+    else
+        cJSON_Delete(answers);
     for (size_t i = 0; i < c.n; i++)
         free((char *)c.messages[i].content);
     free(c.messages);

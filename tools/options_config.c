@@ -15,8 +15,9 @@ enum rt_status options_read_config(struct options *o, const char *path, struct r
 {
     cJSON *json = NULL;
     enum rt_status st = json_read_file(path, CONFIG_MAX_BYTES, &json, err);
+    const cJSON *inside = json_find(json, "configuration"); /* a run.json has the options there */
     if (st == RT_OK)
-        st = options_read_json(o, json, path, err);
+        st = options_read_json(o, cJSON_IsObject(inside) ? inside : json, path, err);
     cJSON_Delete(json);
     return st;
 }

@@ -4,6 +4,7 @@
 #include "mosld/adapter/adapter_file.h"
 #include "mosld/ops/op.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,7 +119,12 @@ int session_exit(const char *command, enum rt_status st, const struct rt_error *
 {
     static const int exits[] = {[RT_OK] = 0, [RT_FAILED] = 1, [RT_USAGE] = 2, [RT_BAD_FILE] = 3, [RT_NO_DEVICE] = 4, [RT_NO_MEMORY] = 4,
                                 [RT_DEVICE_LOST] = 4, [RT_INTERRUPTED] = 130};
+    struct rt_error unwritten;
     progress_line("%s", "");
+    if (!st && (fflush(stdout) != 0 || ferror(stdout))) { /* a full disk, say, is noticed no sooner */
+        st = rt_fail(&unwritten, RT_FAILED, "standard output: cannot be written: %s", strerror(errno));
+        err = &unwritten;
+    }
     if (st)
         fprintf(stderr, "mosld %s: %s\n", command, err->text);
     return st == RT_OK && validation_spoke ? 1 : exits[st];

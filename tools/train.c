@@ -20,7 +20,7 @@ struct training {
     size_t n, n_eval;
     double last_loss, last_eval;
     char *saved;
-    uint64_t steps;
+    uint64_t steps, skipped;
 };
 
 /* ---- tasks ---- */
@@ -102,6 +102,7 @@ static void on_step(void *user, const struct mosld_train_progress *p)
     struct training *t = user;
     char left[32];
     t->last_loss = p->loss;
+    t->skipped = p->skipped_steps;
     duration_text(p->seconds_left, left, sizeof left);
     if (p->skipped)
         fprintf(stderr, "%sstep %llu: loss or gradient is not finite: the step was skipped\n", progress_is_terminal() ? "\r\033[K" : "",
@@ -153,13 +154,13 @@ static void on_note(void *user, const char *sentence)
 
 /* ---- the run ---- */
 
-/* An adapter's run.json has the configuration under "configuration": --config takes that file too. */
 static enum rt_status train(struct training *t, const struct options *given, struct rt_error *err)
 {
     enum rt_status st = session_open_file(&t->s, &t->o.session, err);
     uint32_t most = st ? 0 : mosld_model_file_config(t->s.file)->max_positions;
     if (!st && t->example.max_length > most) {
-        fprintf(stderr, "max_length: %u is more than the model's %u positions, which are taken\n", t->example.max_length, most);
+        if (options_given(given, "max_length"))
+            fprintf(stderr, "max_length: %u is more than the model's %u positions, which are taken\n", t->example.max_length, most);
         t->example.max_length = t->config.max_length = most;
     }
     if (!st)
@@ -198,15 +199,20 @@ static void print_end(const struct training *t)
         cJSON_AddNumberToObject(json, "steps", (double)t->steps);
         cJSON_AddItemToObject(json, "loss", isfinite(t->last_loss) ? cJSON_CreateNumber(t->last_loss) : cJSON_CreateNull());
         if (t->n_eval)
-            cJSON_AddNumberToObject(json, "eval_loss", t->last_eval);
+            cJSON_AddItemToObject(json, "eval_loss", isfinite(t->last_eval) ? cJSON_CreateNumber(t->last_eval) : cJSON_CreateNull());
+        cJSON_AddNumberToObject(json, "skipped_steps", (double)t->skipped);
         char *text = cJSON_PrintUnformatted(json);
         if (text)
             puts(text);
         cJSON_free(text);
         cJSON_Delete(json);
     }
+    if (t->skipped)
+        fprintf(stderr, "%llu of %llu steps were skipped: their loss or gradient was not finite; a lower --learning-rate may help\n",
+                (unsigned long long)t->skipped, (unsigned long long)t->steps);
     fprintf(stderr, "The adapter is in %s; its course is in %s/metrics.jsonl. Next, for example:\n"
-                    "  mosld generate --model %s --adapter %s --chat\n", t->o.out, t->o.out, t->o.session.model, t->o.out);
+                    "  mosld generate --model %s --adapter %s %s\n", t->o.out, t->o.out, t->o.session.model, t->o.out,
+            t->s.has_chat ? "--chat" : "--prompt TEXT");
 }
 
 int cmd_train(int argc, char **argv)

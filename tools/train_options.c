@@ -29,7 +29,7 @@ const struct option train_option_table[] = {
     {.name = "assistant_only_loss", OPTION_BOOL(T, assistant_only_loss), .help = "conversations: only what the assistant says bears loss"},
 
     {.name = "preset", OPTION_CHOICE(T, preset, presets), .section = "Adapter",
-     .help = "paper: r 8, alpha 16, q_proj and v_proj, top_k 2, dropout 0.1 on A, learning rate 3e-4, 10 epochs, batches of 128"},
+     .help = "paper: r 8, alpha 16, q_proj and v_proj, top_k 2, dropout 0.1 on A, learning rate 3e-4, 10 epochs, batches of 128, and 8, 6, 4, 2 experts from the first layers to the last"},
     {.name = "method", OPTION_CHOICE(T, method, methods), .help = "lora: PEFT's; mosl: experts B behind one shared A; mosld: with dropout on A"},
     {.name = "r", OPTION_INT(T, r, 1, MOSLD_MAX_RANK), .help = "rank"},
     {.name = "lora_alpha", OPTION_REAL(T, lora_alpha, 1e-6, 1e6), .help = "scale: alpha / r"},
@@ -92,6 +92,11 @@ static void apply_preset(T *o, const struct options *given)
         return;
     if (!options_given(given, "num_train_epochs"))
         o->num_train_epochs = 10;
+    if (!options_given(given, "num_experts") && o->method != MOSLD_METHOD_LORA) {
+        static int64_t quarters[] = {8, 6, 4, 2}; /* of the depth, from the first layers to the last, as the paper's text has it */
+        o->num_experts.item = quarters;           /* a default: options_finish frees what was given alone */
+        o->num_experts.n = sizeof quarters / sizeof *quarters;
+    }
     if (!options_given(given, "per_device_train_batch_size") && !options_given(given, "gradient_accumulation_steps")) {
         o->per_device_train_batch_size = 16;
         o->gradient_accumulation_steps = 8;

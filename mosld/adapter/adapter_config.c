@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define TRY(call)                    \
     do {                             \
@@ -42,7 +43,13 @@ static enum rt_status refuse_unknown(const cJSON *json, const char *path, struct
     static const char *const flags[] = {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"};
     static const char *const containers[] = {"rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform", "target_parameters",
                                              "layer_replication", "exclude_modules", "trainable_token_indices"};
+    static const char *const starts[] = {"pissa", "olora", "corda", "loftq", "lora_ga"}; /* these change the base model's weights too */
+    const cJSON *start = json_find(json, "init_lora_weights");
     const char *bias;
+    for (size_t i = 0; cJSON_IsString(start) && i < sizeof starts / sizeof *starts; i++)
+        if (strncasecmp(start->valuestring, starts[i], strlen(starts[i])) == 0)
+            return rt_fail(err, RT_BAD_FILE, "%s: \"init_lora_weights\" is \"%.40s\": such an adapter belongs to changed base weights; let PEFT convert it to "
+                                             "a plain one", path, start->valuestring);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool on;
         TRY(json_bool_or(json, flags[i], path, false, &on, err));

@@ -1,8 +1,8 @@
 /* mosld/train/checkpoint.c - what a run needs to go on to the same bits: written beside, synced, renamed.
  *
  * checkpoint-000123/ has the adapter (adapter_config.json, adapter_model.safetensors), AdamW's two moments (optimizer.safetensors: the
- * adapter's tensor names with .exp_avg and .exp_avg_sq behind them), and trainer_state.json with a checksum of both. Random bits need no
- * state: they come from counters. The order of rows comes from the seed and a number. */
+ * adapter's tensor names with .exp_avg and .exp_avg_sq behind them), and trainer_state.json with checksums of these and of itself. Random bits
+ * need no state: they come from counters. The order of rows comes from the seed and a number. */
 #include "mosld/train/run.h"
 
 #include "mosld/adapter/adapter_file.h"
@@ -24,35 +24,6 @@
             return st_;              \
     } while (0)
 
-/* ---- what must be the same when a run goes on ---- */
-
-static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
-{
-    const unsigned char *p = data;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ p[i]) * 0x100000001b3u; /* FNV-1a */
-    return h;
-}
-
-/* Everything that decides which bits come out, but for device, driver and build: options, and the tasks as tokens. */
-static uint64_t fingerprint(const struct mosld_run *run)
-{
-    const struct mosld_train_config *c = run->config;
-    const double numbers[] = {c->learning_rate, c->lr_scheduler_type, c->warmup_steps, c->warmup_ratio, c->weight_decay, c->max_grad_norm,
-                              c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->per_device_train_batch_size,
-                              c->gradient_accumulation_steps, (double)run->plan.steps, (double)run->plan.n_micro, c->packing,
-                              c->sequential, (double)c->seed, run->adapter_params.dropout, run->adapter_params.router_aux_loss_coef};
-    uint64_t h = hash_bytes(0xcbf29ce484222325u, numbers, sizeof numbers);
-    for (uint32_t t = 0; t < run->params->n_tasks; t++) {
-        const struct mosld_train_task *task = &run->params->tasks[t];
-        h = hash_bytes(h, task->name, strlen(task->name));
-        h = hash_bytes(h, &task->weight, sizeof task->weight);
-        h = hash_bytes(h, task->examples->tokens, task->examples->n_tokens * sizeof *task->examples->tokens);
-        h = hash_bytes(h, task->examples->labels, task->examples->n_tokens * sizeof *task->examples->labels);
-    }
-    return h;
-}
-
 /* ---- writing ---- */
 
 enum rt_status run_save_adapter(struct mosld_run *run, const char *dir, struct rt_error *err)
@@ -60,7 +31,7 @@ enum rt_status run_save_adapter(struct mosld_run *run, const char *dir, struct r
     return mosld_adapter_write(run->adapter, run->params->base_model, dir, err);
 }
 
-static const char *const checked_files[] = {"adapter_model.safetensors", "optimizer.safetensors"};
+static const char *const checked_files[] = {"adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors"};
 
 static enum rt_status checksum(const char *dir, const char *name, char hash[32], struct rt_error *err)
 {
@@ -68,7 +39,7 @@ static enum rt_status checksum(const char *dir, const char *name, char hash[32],
     struct file_map map;
     enum rt_status st = path ? file_map_open(path, &map, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
     if (!st) {
-        snprintf(hash, 32, "%016llx", (unsigned long long)hash_bytes(0xcbf29ce484222325u, map.data, map.size));
+        snprintf(hash, 32, "%016llx", (unsigned long long)run_hash(RUN_HASH_START, map.data, map.size));
         file_map_close(&map);
     }
     free(path);
@@ -85,16 +56,27 @@ static enum rt_status write_moments(struct mosld_run *run, const char *dir, stru
     return st;
 }
 
-static enum rt_status write_state(struct mosld_run *run, const char *dir, struct rt_error *err)
+/* Of the state itself: its text without the key "checksum". Printing and parsing JSON again gives the same text. */
+static enum rt_status state_checksum(const cJSON *json, char hash[32], struct rt_error *err)
 {
-    char hash[32], *path = file_join(dir, "trainer_state.json");
-    cJSON *json = cJSON_CreateObject();
+    char *text = cJSON_PrintUnformatted(json);
+    if (!text)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for trainer_state.json");
+    snprintf(hash, 32, "%016llx", (unsigned long long)run_hash(RUN_HASH_START, text, strlen(text)));
+    cJSON_free(text);
+    return RT_OK;
+}
+
+static enum rt_status state_json(struct mosld_run *run, cJSON *json, struct rt_error *err)
+{
+    char hash[32];
     const struct rt_device_info *info = rt_device_info(run->pass->model->dev);
-    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)fingerprint(run));
+    TRY(run_fingerprint(run, hash, err));
     cJSON_AddStringToObject(json, "mosld_version", MOSLD_VERSION);
     cJSON_AddNumberToObject(json, "global_step", (double)run->step);
     cJSON_AddNumberToObject(json, "max_steps", (double)run->plan.steps);
     cJSON_AddNumberToObject(json, "optimizer_updates", (double)run->stepper->updates);
+    cJSON_AddNumberToObject(json, "skipped_steps", (double)run->skipped);
     cJSON_AddNumberToObject(json, "micro_steps", (double)run->stepper->micro);
     cJSON_AddNumberToObject(json, "tokens", (double)run->tokens);
     cJSON_AddNumberToObject(json, "seconds", run->seconds);
@@ -102,46 +84,33 @@ static enum rt_status write_state(struct mosld_run *run, const char *dir, struct
         cJSON_AddNumberToObject(json, "best_metric", run->best);
         cJSON_AddNumberToObject(json, "best_global_step", (double)run->best_step);
     }
+    cJSON_AddBoolToObject(json, "evaluation_pending", run->evaluation_pending);
     cJSON_AddStringToObject(json, "fingerprint", hash);
     cJSON_AddStringToObject(json, "device", info->name);
     cJSON_AddStringToObject(json, "driver", info->driver);
-    cJSON *sums = cJSON_AddObjectToObject(json, "checksums");
-    enum rt_status st = path && sums ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for trainer_state.json");
+    return RT_OK;
+}
+
+static enum rt_status write_state(struct mosld_run *run, const char *dir, struct rt_error *err)
+{
+    char hash[32], *path = file_join(dir, "trainer_state.json");
+    cJSON *json = cJSON_CreateObject(), *sums = NULL;
+    enum rt_status st = path && json ? state_json(run, json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for trainer_state.json");
+    if (!st && !(sums = cJSON_AddObjectToObject(json, "checksums")))
+        st = rt_fail(err, RT_NO_MEMORY, "no memory for trainer_state.json");
     for (size_t i = 0; i < sizeof checked_files / sizeof *checked_files && !st; i++) {
         st = checksum(dir, checked_files[i], hash, err);
         cJSON_AddStringToObject(sums, checked_files[i], hash);
     }
     if (!st)
+        st = state_checksum(json, hash, err);
+    if (!st) {
+        cJSON_AddStringToObject(json, "checksum", hash);
         st = json_write_file(path, json, err);
+    }
     cJSON_Delete(json);
     free(path);
     return st;
-}
-
-static void remove_folder(const char *path)
-{
-    DIR *dir = opendir(path);
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir))) {
-        char *inner = entry->d_name[0] == '.' && (!entry->d_name[1] || entry->d_name[1] == '.') ? NULL : file_join(path, entry->d_name);
-        if (inner)
-            unlink(inner);
-        free(inner);
-    }
-    if (dir)
-        closedir(dir);
-    rmdir(path);
-}
-
-/* "checkpoint-000123" -> 123; -1 for any other name, half-written ones included. */
-static int64_t step_of(const char *name)
-{
-    const char prefix[] = "checkpoint-";
-    char *end;
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || name[sizeof prefix - 1] < '0' || name[sizeof prefix - 1] > '9')
-        return -1;
-    long long step = strtoll(name + sizeof prefix - 1, &end, 10);
-    return *end ? -1 : step;
 }
 
 /* Keeps the newest `save_total_limit` checkpoints, and the best one where it will be loaded. Failing to remove one is no failure of the run. */
@@ -153,9 +122,9 @@ static void remove_old(struct mosld_run *run)
         struct dirent *entry;
         uint64_t count = 0;
         int64_t oldest = -1;
-        char name[64], *path;
+        char name[64];
         while (dir && (entry = readdir(dir))) {
-            int64_t step = step_of(entry->d_name);
+            int64_t step = run_step_of(entry->d_name);
             if (step < 0 || (run->config->load_best_model_at_end && (uint64_t)step == run->best_step))
                 continue;
             count++;
@@ -164,17 +133,19 @@ static void remove_old(struct mosld_run *run)
         }
         if (dir)
             closedir(dir);
-        if (count <= limit)
-            return;
         snprintf(name, sizeof name, "checkpoint-%06lld", (long long)oldest);
-        path = file_join(run->params->out, name);
-        if (path)
-            remove_folder(path);
-        bool gone = path && !file_is_folder(path);
-        free(path);
-        if (!gone)
+        if (count <= limit || run_discard(run, name, NULL))
             return;
     }
+}
+
+static enum rt_status write_checkpoint(struct mosld_run *run, const char *dir, struct rt_error *err)
+{
+    TRY(file_make_folders(dir, err));
+    TRY(run_save_adapter(run, dir, err));
+    TRY(write_moments(run, dir, err));
+    TRY(write_state(run, dir, err));
+    return file_sync_folder(dir, err);
 }
 
 enum rt_status run_save_checkpoint(struct mosld_run *run, struct rt_error *err)
@@ -188,21 +159,14 @@ enum rt_status run_save_checkpoint(struct mosld_run *run, struct rt_error *err)
     beside = file_join(run->params->out, temporary);
     enum rt_status st = path && beside ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
     if (!st) {
-        remove_folder(beside); /* of a run that was killed here */
-        st = file_make_folders(beside, err);
+        st = write_checkpoint(run, beside, err);
+        if (!st && file_is_folder(path))
+            st = run_discard(run, name, err); /* the same step, done again after going on from an earlier checkpoint */
+        if (!st && rename(beside, path) != 0)
+            st = rt_fail(err, RT_FAILED, "%s: cannot be renamed to %s: %s", beside, path, strerror(errno));
+        if (st)
+            run_discard(run, temporary, NULL);
     }
-    if (!st)
-        st = run_save_adapter(run, beside, err);
-    if (!st)
-        st = write_moments(run, beside, err);
-    if (!st)
-        st = write_state(run, beside, err);
-    if (!st)
-        st = file_sync_folder(beside, err);
-    if (!st && file_is_folder(path))
-        remove_folder(path); /* the same step, done again after going on from an earlier checkpoint */
-    if (!st && rename(beside, path) != 0)
-        st = rt_fail(err, RT_FAILED, "%s: cannot be renamed to %s: %s", beside, path, strerror(errno));
     if (!st)
         st = file_sync_folder(run->params->out, err);
     if (!st) {
@@ -229,12 +193,13 @@ enum rt_status run_find_checkpoint(const struct mosld_train_params *p, char **pa
     struct dirent *entry;
     int64_t newest = -1;
     while (dir && (entry = readdir(dir)))
-        if (step_of(entry->d_name) > newest)
-            newest = step_of(entry->d_name);
+        if (run_step_of(entry->d_name) > newest)
+            newest = run_step_of(entry->d_name);
     if (dir)
         closedir(dir);
     if (newest < 0)
-        return rt_fail(err, RT_USAGE, "resume_from_checkpoint: there is no checkpoint in %s; without this option the run begins anew", p->out);
+        return rt_fail(err, RT_USAGE, "resume_from_checkpoint: there is no checkpoint in %s: leave the option out, and with "
+                                     "--overwrite-output-dir the run begins anew", p->out);
     char name[64];
     snprintf(name, sizeof name, "checkpoint-%06lld", (long long)newest);
     *path = file_join(p->out, name);
@@ -251,9 +216,19 @@ static enum rt_status read_moments(struct mosld_run *run, const char *dir, struc
     return st;
 }
 
-static enum rt_status check_sums(const cJSON *json, const char *path, const char *dir, struct rt_error *err)
+/* The state first, since the other sums stand in it. */
+static enum rt_status check_sums(cJSON *json, const char *path, const char *dir, struct rt_error *err)
 {
     const cJSON *sums;
+    char own[32];
+    const char *said;
+    TRY(json_string(json, "checksum", path, &said, err));
+    cJSON *item = cJSON_DetachItemFromObjectCaseSensitive(json, "checksum");
+    enum rt_status st = state_checksum(json, own, err);
+    bool same = strcmp(own, item->valuestring) == 0;
+    cJSON_Delete(item);
+    if (st || !same)
+        return st ? st : rt_fail(err, RT_BAD_FILE, "%s: is damaged: its checksum is not its own; go on from an earlier checkpoint", path);
     TRY(json_object(json, "checksums", path, &sums, err));
     for (size_t i = 0; i < sizeof checked_files / sizeof *checked_files; i++) {
         const char *wanted;
@@ -271,12 +246,12 @@ static enum rt_status check_same_run(struct mosld_run *run, const cJSON *json, c
 {
     const char *hash, *device, *driver;
     char mine[32];
-    snprintf(mine, sizeof mine, "%016llx", (unsigned long long)fingerprint(run));
+    TRY(run_fingerprint(run, mine, err));
     TRY(json_string(json, "fingerprint", path, &hash, err));
     TRY(json_string_or(json, "device", path, "", &device, err));
     TRY(json_string_or(json, "driver", path, "", &driver, err));
     if (strcmp(hash, mine) != 0)
-        return rt_fail(err, RT_USAGE, "%s belongs to a run with other options or other task data: give the same ones (the run folder's run.json "
+        return rt_fail(err, RT_USAGE, "%s belongs to a run with other options, another model or other task data: give the same ones (the run folder's run.json "
                                       "has them, --config takes it), or begin anew from its adapter with --init-adapter", path);
     const struct rt_device_info *info = rt_device_info(run->pass->model->dev);
     if ((strcmp(device, info->name) != 0 || strcmp(driver, info->driver) != 0) && run->params->events.note)
@@ -287,10 +262,12 @@ static enum rt_status check_same_run(struct mosld_run *run, const cJSON *json, c
 
 static enum rt_status read_state(struct mosld_run *run, const cJSON *json, const char *path, struct rt_error *err)
 {
-    int64_t step, updates, micro, tokens, best_step;
+    int64_t step, updates, skipped, micro, tokens, best_step;
     TRY(check_same_run(run, json, path, err));
     TRY(json_integer(json, "global_step", path, 0, (int64_t)run->plan.steps, &step, err));
     TRY(json_integer(json, "optimizer_updates", path, 0, step, &updates, err));
+    TRY(json_integer_or(json, "skipped_steps", path, 0, step, 0, &skipped, err));
+    TRY(json_bool_or(json, "evaluation_pending", path, false, &run->evaluation_pending, err));
     TRY(json_integer(json, "micro_steps", path, 0, JSON_INT_MAX, &micro, err));
     TRY(json_integer_or(json, "tokens", path, 0, JSON_INT_MAX, 0, &tokens, err));
     TRY(json_number_or(json, "seconds", path, 0, 1e12, 0, &run->seconds, err));
@@ -303,6 +280,7 @@ static enum rt_status read_state(struct mosld_run *run, const cJSON *json, const
     run->stepper->updates = (uint64_t)updates;
     run->stepper->micro = (uint64_t)micro;
     run->tokens = (uint64_t)tokens;
+    run->skipped = (uint64_t)skipped;
     run->best_step = (uint64_t)best_step;
     return RT_OK;
 }
@@ -313,9 +291,9 @@ enum rt_status run_load_checkpoint(struct mosld_run *run, const char *dir, struc
     cJSON *json = NULL;
     enum rt_status st = path ? json_read_file(path, 1 << 24, &json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
     if (!st)
-        st = read_state(run, json, path, err);
-    if (!st)
         st = check_sums(json, path, dir, err);
+    if (!st)
+        st = read_state(run, json, path, err);
     if (!st)
         st = mosld_adapter_read(run->adapter, dir, err);
     if (!st)

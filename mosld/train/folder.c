@@ -23,6 +23,21 @@ static bool is_ours(const char *name)
            strcmp(name, "run.json") == 0 || strcmp(name, "adapter_config.json") == 0 || strcmp(name, "adapter_model.safetensors") == 0;
 }
 
+/* Checkpoints that were being written or removed when a run was killed. */
+static bool is_remnant(const char *name) { return begins(name, ".checkpoint-"); }
+
+int64_t run_step_of(const char *name)
+{
+    const char prefix[] = "checkpoint-";
+    char *end;
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0 || name[sizeof prefix - 1] < '0' || name[sizeof prefix - 1] > '9')
+        return -1;
+    long long step = strtoll(name + sizeof prefix - 1, &end, 10);
+    return *end ? -1 : step;
+}
+
+/* ---- removing ---- */
+
 static enum rt_status remove_path(const char *path, struct rt_error *err)
 {
     if (!file_is_folder(path))
@@ -40,30 +55,75 @@ static enum rt_status remove_path(const char *path, struct rt_error *err)
     return rmdir(path) == 0 ? RT_OK : rt_fail(err, RT_FAILED, "%s: cannot be removed: %s", path, strerror(errno));
 }
 
-/* An earlier run in the folder: removed when that was asked for, else refused. */
-static enum rt_status handle_earlier(const struct mosld_train_params *p, struct rt_error *err)
+enum rt_status run_discard(struct mosld_run *run, const char *name, struct rt_error *err)
 {
-    DIR *dir = opendir(p->out);
+    char hidden[96];
+    snprintf(hidden, sizeof hidden, "%s%s.old", name[0] == '.' ? "" : ".", name);
+    char *path = file_join(run->params->out, name), *away = file_join(run->params->out, hidden);
+    enum rt_status st = path && away ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
+    if (!st && rename(path, away) != 0)
+        st = errno == ENOENT ? RT_OK : rt_fail(err, RT_FAILED, "%s: cannot be removed: %s", path, strerror(errno));
+    else if (!st)
+        st = remove_path(away, err);
+    free(path);
+    free(away);
+    return st;
+}
+
+/* Removes the entries of the run folder that `wanted` picks. */
+static enum rt_status remove_entries(const char *out, bool (*wanted)(const char *name), struct rt_error *err)
+{
+    DIR *dir = opendir(out);
     struct dirent *entry;
     enum rt_status st = RT_OK;
     if (!dir)
-        return rt_fail(err, RT_FAILED, "%s: cannot be read: %s", p->out, strerror(errno));
+        return rt_fail(err, RT_FAILED, "%s: cannot be read: %s", out, strerror(errno));
     while (!st && (entry = readdir(dir))) {
-        if (!is_ours(entry->d_name))
+        if (!wanted(entry->d_name))
             continue;
-        char *path = p->overwrite ? file_join(p->out, entry->d_name) : NULL;
-        st = path ? remove_path(path, err)
-                  : rt_fail(err, RT_USAGE, "%s holds a run already: go on with it by --resume-from-checkpoint last, replace it by "
-                                           "--overwrite-output-dir, or choose another --out", p->out);
+        char *path = file_join(out, entry->d_name);
+        st = path ? remove_path(path, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
         free(path);
     }
     closedir(dir);
     return st;
 }
 
+/* ---- opening ---- */
+
+static bool holds_run(const char *out)
+{
+    DIR *dir = opendir(out);
+    struct dirent *entry;
+    bool found = false;
+    while (dir && !found && (entry = readdir(dir)))
+        found = is_ours(entry->d_name);
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+/* Whether the run goes on in the folder where its checkpoint is; else the folder is treated as that of a new run. */
+static bool resumes_here(const struct mosld_train_params *p)
+{
+    if (!p->resume)
+        return false;
+    if (strcmp(p->resume, "last") == 0 || strcmp(p->resume, "true") == 0)
+        return true;
+    char *above = file_join(p->resume, ".."), *there = above ? realpath(above, NULL) : NULL, *here = realpath(p->out, NULL);
+    bool same = there && here && strcmp(there, here) == 0;
+    free(above);
+    free(there);
+    free(here);
+    return same;
+}
+
 enum rt_status run_open_folder(struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_train_params *p = run->params;
+    bool resumes = resumes_here(p);
+    if (resumes && !file_is_folder(p->out))
+        return rt_fail(err, RT_USAGE, "resume_from_checkpoint: there is no folder %s with a run to go on with", p->out);
     enum rt_status st = file_make_folders(p->out, err);
     char *path = st ? NULL : file_join(p->out, ".lock");
     if (st)
@@ -74,7 +134,15 @@ enum rt_status run_open_folder(struct mosld_run *run, struct rt_error *err)
         return rt_fail(err, RT_FAILED, "%s: cannot be written: %s", p->out, strerror(errno));
     if (flock(run->lock, LOCK_EX | LOCK_NB) != 0)
         return rt_fail(err, RT_USAGE, "%s: another mosld is training into this folder: wait for it or choose another --out", p->out);
-    return p->resume ? RT_OK : handle_earlier(p, err);
+    if (!resumes && !p->overwrite && holds_run(p->out))
+        return rt_fail(err, RT_USAGE, "%s holds a run already: go on with it by --resume-from-checkpoint last, replace it by "
+                                      "--overwrite-output-dir, or choose another --out", p->out);
+    return remove_entries(p->out, is_remnant, err);
+}
+
+enum rt_status run_clear_folder(struct mosld_run *run, struct rt_error *err)
+{
+    return resumes_here(run->params) ? RT_OK : remove_entries(run->params->out, is_ours, err);
 }
 
 /* ---- run.json ---- */

@@ -27,7 +27,8 @@ static enum rt_status keep_lines(struct mosld_run *run, const char *path, struct
         cJSON *json = NULL;
         int64_t step;
         bool early = json_parse(line, (size_t)(end - line), path, 1, &json, NULL) == RT_OK &&
-                     json_integer(json, "step", path, 0, JSON_INT_MAX, &step, NULL) == RT_OK && (uint64_t)step <= run->step;
+                     json_integer(json, "step", path, 0, JSON_INT_MAX, &step, NULL) == RT_OK && (uint64_t)step <= run->step &&
+                     !(run->evaluation_pending && (uint64_t)step == run->step && json_find(json, "eval_loss"));
         cJSON_Delete(json);
         if (!early)
             break;

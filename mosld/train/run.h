@@ -28,7 +28,8 @@ struct mosld_run {
     uint64_t step;                       /* steps done */
     double seconds;                      /* of training so far, over resumes */
     double best;                         /* lowest mean evaluation loss; NaN: none yet */
-    uint64_t best_step, saved_step, tokens;
+    uint64_t best_step, saved_step, tokens, skipped;
+    bool evaluation_pending;             /* the step's evaluation was due when the run was interrupted: a resumed run begins with it */
     int lock;                            /* the run folder's lock file */
     FILE *metrics, *tensorboard;
 };
@@ -40,8 +41,19 @@ enum rt_status run_save_adapter(struct mosld_run *run, const char *dir, struct r
 enum rt_status run_find_checkpoint(const struct mosld_train_params *params, char **path, struct rt_error *err);
 enum rt_status run_load_checkpoint(struct mosld_run *run, const char *path, struct rt_error *err);
 
+/* fingerprint.c: 64 bits over all that decides the result, as hexadecimal digits; and the hash it uses, FNV-1a. */
+#define RUN_HASH_START 0xcbf29ce484222325u
+uint64_t run_hash(uint64_t h, const void *data, size_t n);
+enum rt_status run_fingerprint(const struct mosld_run *run, char text[32], struct rt_error *err);
+
 /* folder.c: the run folder: made, locked, refused where a run is in it already; run.json. */
 enum rt_status run_open_folder(struct mosld_run *run, struct rt_error *err);
+/* Removes what an earlier run left there, where that was asked for. Called when the new run is certain to begin. */
+enum rt_status run_clear_folder(struct mosld_run *run, struct rt_error *err);
+/* Removes a checkpoint folder of the run, `name`. It loses its name first, so that a kill cannot leave half a checkpoint. */
+enum rt_status run_discard(struct mosld_run *run, const char *name, struct rt_error *err);
+/* "checkpoint-000123" -> 123; -1 for any other name, half-written ones included. */
+int64_t run_step_of(const char *name);
 enum rt_status run_write_description(struct mosld_run *run, struct rt_error *err);
 
 /* metrics.c */

@@ -165,7 +165,8 @@ static enum rt_status evaluate(struct mosld_run *run, bool *best, struct rt_erro
         run->eval_loss[t] = count ? sum / (double)count : NAN;
         mean += run->eval_loss[t] / p->n_eval_tasks;
     }
-    *best = !(mean >= run->best);
+    run->evaluation_pending = false;
+    *best = isfinite(mean) && !(mean >= run->best);
     if (*best) {
         run->best = mean;
         run->best_step = run->step;
@@ -259,6 +260,8 @@ static enum rt_status one_step(struct mosld_run *run, uint64_t session_begin, do
                                      .learning_rate = learning_rate(run)};
     float norm;
     TRY(mosld_step_end(run->stepper, p.learning_rate, &norm, &p.skipped, err));
+    run->skipped += p.skipped;
+    p.skipped_steps = run->skipped;
     p.loss = finish_losses(run);
     p.grad_norm = norm;
     p.task_loss = run->task_loss;
@@ -271,21 +274,33 @@ static enum rt_status one_step(struct mosld_run *run, uint64_t session_begin, do
 
 static bool due(uint64_t step, uint64_t every) { return every && step % every == 0; }
 
-static enum rt_status steps(struct mosld_run *run, struct rt_error *err)
+/* What follows a step, or a resumed run's first look: evaluation and checkpoint where they are due, and the end where it was asked for. */
+static enum rt_status after_step(struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_train_config *c = run->config;
+    bool last = run->step == run->plan.steps, interrupted = run->params->interrupted && *run->params->interrupted;
+    bool stop = interrupted && (!last || run->evaluation_pending), best = false;
+    if (run->evaluation_pending && !stop) {
+        TRY(evaluate(run, &best, err));
+        run->saved_step = 0; /* a checkpoint of this step says that the evaluation is still to come */
+    }
+    if (stop || due(run->step, c->save_steps) || (last && c->save_steps) || (best && c->load_best_model_at_end && !last))
+        TRY(run_save_checkpoint(run, err));
+    return stop ? rt_fail(err, RT_INTERRUPTED, "interrupted after step %llu of %llu; go on with --resume-from-checkpoint last",
+                          (unsigned long long)run->step, (unsigned long long)run->plan.steps)
+                : RT_OK;
+}
+
+static enum rt_status steps(struct mosld_run *run, struct rt_error *err)
+{
     uint64_t session_begin = run->step;
     double session = now();
+    if (run->evaluation_pending)
+        TRY(after_step(run, err));
     while (run->step < run->plan.steps) {
         TRY(one_step(run, session_begin, session, err));
-        bool last = run->step == run->plan.steps, stop = run->params->interrupted && *run->params->interrupted, best = false;
-        if (run->params->n_eval_tasks && !stop && (due(run->step, c->eval_steps) || last))
-            TRY(evaluate(run, &best, err));
-        if (stop || due(run->step, c->save_steps) || (last && c->save_steps) || (best && c->load_best_model_at_end && !last))
-            TRY(run_save_checkpoint(run, err));
-        if (stop && !last)
-            return rt_fail(err, RT_INTERRUPTED, "interrupted after step %llu of %llu; go on with --resume-from-checkpoint last",
-                           (unsigned long long)run->step, (unsigned long long)run->plan.steps);
+        run->evaluation_pending = run->params->n_eval_tasks && (due(run->step, run->config->eval_steps) || run->step == run->plan.steps);
+        TRY(after_step(run, err));
     }
     return RT_OK;
 }
@@ -327,6 +342,8 @@ static enum rt_status start(struct mosld_run *run, struct rt_error *err)
         st = mosld_adapter_init(run->adapter, err);
     free(checkpoint);
     if (!st)
+        st = run_clear_folder(run, err);
+    if (!st)
         st = run_write_description(run, err);
     if (!st)
         st = run_open_metrics(run, err);
@@ -336,7 +353,7 @@ static enum rt_status start(struct mosld_run *run, struct rt_error *err)
 /* The adapter that the run leaves: the last, or the best. */
 static enum rt_status finish(struct mosld_run *run, struct rt_error *err)
 {
-    if (run->config->load_best_model_at_end && run->params->n_eval_tasks && run->best_step != run->step) {
+    if (run->config->load_best_model_at_end && run->best_step && run->best_step != run->step) {
         char path[4096];
         snprintf(path, sizeof path, "%s/checkpoint-%06llu", run->params->out, (unsigned long long)run->best_step);
         TRY(mosld_adapter_read(run->adapter, path, err));

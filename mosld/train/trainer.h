@@ -40,7 +40,8 @@ struct mosld_train_progress { /* after a step */
     const double *task_loss; /* [n_tasks]: mean over the step's targets; NaN where it had none */
     const double *load;      /* [experts]: share of the top-k places, sums to 1; NULL without routers */
     uint32_t experts;
-    bool skipped;
+    bool skipped;            /* loss or gradient was not finite: nothing changed */
+    uint64_t skipped_steps;  /* of the run so far */
 };
 
 struct mosld_train_events { /* any may be NULL. Strings and arrays last for the call. */
