@@ -304,6 +304,36 @@ START_TEST(inspect_shows_what_is_there)
 }
 END_TEST
 
+/* A name from a file neither breaks the JSON nor reaches the terminal as it is. */
+START_TEST(inspect_guards_against_names)
+{
+    struct bytes b = {0};
+    build_begin(&b, 3, 1, 1);
+    build_key_string(&b, "key\x1b\xff", "\x1b[2J\xc3");
+    build_tensor(&b, "name\x1b[31m\xff", 1, (uint64_t[]){1}, 0, 0);
+    bytes_align(&b, 32);
+    bytes_f32(&b, 1);
+    const char *path = io_path("hostile.gguf");
+    io_write(path, b.data, b.size);
+    bytes_free(&b);
+    char arguments[600];
+    int status;
+    snprintf(arguments, sizeof arguments, "%s --tensors", path);
+    char *text = run_inspect(arguments, &status);
+    ck_assert_int_eq(status, 0);
+    ck_assert_ptr_null(strchr(text, '\x1b'));
+    ck_assert_ptr_nonnull(strstr(text, "name\\x1b[31m?"));
+    free(text);
+    snprintf(arguments, sizeof arguments, "%s --tensors --json", path);
+    text = run_inspect(arguments, &status);
+    cJSON *json;
+    struct rt_error err = {0};
+    check_ok(json_parse(text, strlen(text), "output", 1, &json, &err), &err);
+    cJSON_Delete(json);
+    free(text);
+}
+END_TEST
+
 START_TEST(inspect_refuses)
 {
     expect_inspect("", 2, "mosld inspect PATH");
@@ -330,6 +360,7 @@ int main(void)
     tcase_add_test(tc, values_must_be_finite);
     tcase_add_test(tc, gguf_types_and_names);
     tcase_add_test(tc, inspect_shows_what_is_there);
+    tcase_add_test(tc, inspect_guards_against_names);
     tcase_add_test(tc, inspect_refuses);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -18,6 +18,36 @@
 
 enum { MAX_SETTINGS_BYTES = 64 << 20 };
 
+/* ---- text from files ---- */
+
+/* Bytes of a file as a JSON string: those that are not ASCII or would be control characters become '?' unless they are
+ * whole UTF-8, which json_parse can tell. */
+static cJSON *string_value(struct gguf_string s)
+{
+    char *copy = malloc(s.size + 1);
+    if (!copy)
+        return NULL;
+    bool plain = true;
+    for (size_t i = 0; i < s.size; i++)
+        plain = plain && (unsigned char)s.data[i] < 0x80 && s.data[i] != '\0';
+    memcpy(copy, s.data, s.size);
+    copy[s.size] = '\0';
+    if (!plain) { /* would a JSON reader take it? */
+        cJSON *quoted = cJSON_CreateString(copy), *parsed = NULL;
+        char *text = memchr(copy, '\0', s.size) ? NULL : cJSON_PrintUnformatted(quoted);
+        plain = text && json_parse(text, strlen(text), "", 1, &parsed, NULL) == RT_OK;
+        cJSON_free(text);
+        cJSON_Delete(parsed);
+        cJSON_Delete(quoted);
+    }
+    for (size_t i = 0; i < s.size && !plain; i++)
+        if ((unsigned char)copy[i] >= 0x80 || copy[i] == '\0')
+            copy[i] = '?';
+    cJSON *value = cJSON_CreateString(copy);
+    free(copy);
+    return value;
+}
+
 /* ---- tensors ---- */
 
 struct tally {
@@ -34,7 +64,7 @@ static void tally_tensor(struct tally *t, const char *name, enum dtype dtype, co
     if (!t->list)
         return;
     cJSON *item = cJSON_CreateObject();
-    cJSON_AddStringToObject(item, "name", name);
+    cJSON_AddItemToObject(item, "name", string_value((struct gguf_string){name, strlen(name)}));
     cJSON_AddStringToObject(item, "dtype", dtype_name(dtype));
     cJSON *dims = cJSON_AddArrayToObject(item, "shape");
     for (uint32_t i = 0; i < rank; i++)
@@ -98,34 +128,6 @@ static void add_gguf_tensors(cJSON *to, const struct gguf *g, bool list)
 }
 
 /* ---- GGUF keys ---- */
-
-/* Bytes of a file as a JSON string: those that are not ASCII or would be control characters become '?' unless they are
- * whole UTF-8, which json_parse can tell. */
-static cJSON *string_value(struct gguf_string s)
-{
-    char *copy = malloc(s.size + 1);
-    if (!copy)
-        return NULL;
-    bool plain = true;
-    for (size_t i = 0; i < s.size; i++)
-        plain = plain && (unsigned char)s.data[i] < 0x80 && s.data[i] != '\0';
-    memcpy(copy, s.data, s.size);
-    copy[s.size] = '\0';
-    if (!plain) { /* would a JSON reader take it? */
-        cJSON *quoted = cJSON_CreateString(copy), *parsed = NULL;
-        char *text = memchr(copy, '\0', s.size) ? NULL : cJSON_PrintUnformatted(quoted);
-        plain = text && json_parse(text, strlen(text), "", 1, &parsed, NULL) == RT_OK;
-        cJSON_free(text);
-        cJSON_Delete(parsed);
-        cJSON_Delete(quoted);
-    }
-    for (size_t i = 0; i < s.size && !plain; i++)
-        if ((unsigned char)copy[i] >= 0x80 || copy[i] == '\0')
-            copy[i] = '?';
-    cJSON *value = cJSON_CreateString(copy);
-    free(copy);
-    return value;
-}
 
 static cJSON *key_value(const struct gguf *g, const struct gguf_key *key)
 {
