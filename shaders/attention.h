@@ -1,4 +1,4 @@
-/* shaders/attention.h - parameters of the attention kernels (mosld/ops/attention.h). pos0: of the cache kernels, else 0. */
+/* shaders/attention.h - parameters of the attention kernels (mosld/ops/attention.h). pos0: 0 but for the cache. */
 #include "push.h"
 
 PUSH_BLOCK(attention_push, uint T; uint heads; uint kv_heads; uint head_dim; uint pos0; float scale;)
@@ -7,7 +7,8 @@ PUSH_BLOCK(attention_push, uint T; uint heads; uint kv_heads; uint head_dim; uin
 #define STATS_LAST 3
 #define STATS_LSE 4 /* then heads words of delta */
 
-/* Vulkan: a tile is TILE query tokens by TILE keys; a group sums TILE rows by OUT_CHUNKS * TILE columns of the output, so wide heads
- * take several groups. More groups than ATTENTION_MOST_GROUPS only queue: the kernels stride over the rest. */
+/* Vulkan: a tile is TILE query tokens by TILE keys; a group sums TILE rows by OUT_CHUNKS * TILE columns of the output,
+ * so wide heads take several groups. More groups than ATTENTION_MOST_GROUPS only queue: the kernels stride over the
+ * rest. */
 #define TILE 32
 #define ATTENTION_MOST_GROUPS 4096

@@ -1,5 +1,6 @@
 #version 450
-// delta = <o, do> of each token and head, the first kernel of attention's backward; mosld/ops/attention_bwd.c. 16 invocations share one.
+// delta = <o, do> of each token and head, the first kernel of attention's backward; mosld/ops/attention_bwd.c. 16
+// invocations share one.
 #extension GL_GOOGLE_include_directive : require
 #include "attention.h"
 

@@ -1,6 +1,6 @@
 #version 450
-// dk and dv of a tile of keys and one key head, summed over its query heads and the queries that see it, in that order; one
-// group does it all, so nothing is added by two. mosld/ops/attention_bwd.c.
+// dk and dv of a tile of keys and one key head, summed over its query heads and the queries that see it, in that order;
+// one group does it all, so nothing is added by two. mosld/ops/attention_bwd.c.
 #extension GL_GOOGLE_include_directive : require
 #include "attention.h"
 #include "common/attention_tile.glsl"
@@ -68,7 +68,8 @@ void write_keys(uint kv_head, uint j0, uint keys, uint out0)
 void main()
 {
     set_strides();
-    uint items = (p.T + TILE - 1) / TILE * p.kv_heads, out0 = gl_WorkGroupID.y * OUT_CHUNKS * TILE, share = p.heads / p.kv_heads;
+    uint items = (p.T + TILE - 1) / TILE * p.kv_heads, share = p.heads / p.kv_heads;
+    uint out0 = gl_WorkGroupID.y * OUT_CHUNKS * TILE;
     for (uint item = gl_WorkGroupID.x; item < items; item += gl_NumWorkGroups.x) {
         uint kv_head = item % p.kv_heads, j0 = item / p.kv_heads * TILE, keys = min(TILE, p.T - j0);
         uint end = queries_end(j0, keys);

@@ -1,6 +1,6 @@
 #version 450
-// Attention over the cache for a few new tokens, a group for each token and head: 128 keys at a time, a key an invocation for the
-// scores, then a column an invocation for the values; mosld/ops/attention_cache.c.
+// Attention over the cache for a few new tokens, a group for each token and head: 128 keys at a time, a key an
+// invocation for the scores, then a column an invocation for the values; mosld/ops/attention_cache.c.
 #extension GL_GOOGLE_include_directive : require
 #define GROUP 128
 #include "attention.h"

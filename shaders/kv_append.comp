@@ -1,5 +1,6 @@
 #version 450
-// The new tokens' keys and values into the cache's rows from pos0 on, a word an invocation; mosld/ops/attention_cache.c.
+// The new tokens' keys and values into the cache's rows from pos0 on, a word an invocation;
+// mosld/ops/attention_cache.c.
 #extension GL_GOOGLE_include_directive : require
 #include "attention.h"
 

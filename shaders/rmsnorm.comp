@@ -1,5 +1,6 @@
 #version 450
-// y = x r w, a workgroup for each head of each row; mosld/ops/rmsnorm.c. y may be x: each invocation writes what it alone reads.
+// y = x r w, a workgroup for each head of each row; mosld/ops/rmsnorm.c. y may be x: each invocation writes what it
+// alone reads.
 #extension GL_GOOGLE_include_directive : require
 #define GROUP 128
 #include "rmsnorm.h"

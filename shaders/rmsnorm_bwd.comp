@@ -1,6 +1,6 @@
 #version 450
-// Gradient of y = x r w with respect to x, a workgroup for each head of each row; mosld/ops/rmsnorm.c. r is made again from x: x is
-// read anyway, so that costs no memory traffic. dx may be dy: each invocation writes what it alone reads.
+// Gradient of y = x r w with respect to x, a workgroup for each head of each row; mosld/ops/rmsnorm.c. r is made again
+// from x: x is read anyway, so that costs no memory traffic. dx may be dy: each invocation writes what it alone reads.
 #extension GL_GOOGLE_include_directive : require
 #define GROUP 128
 #include "rmsnorm.h"

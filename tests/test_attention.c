@@ -1,4 +1,5 @@
-/* tests/test_attention.c - attention over packed sequences: differences of the reference, then every variant, forward and backward. */
+/* tests/test_attention.c - attention over packed sequences: differences of the reference, then every variant, forward
+ * and backward. */
 #include "mosld/ops/attention_common.h"
 #include "tests/support/attention_case.h"
 #include "tests/support/gradient.h"
@@ -10,19 +11,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Nothing, one token, off every tile, heads of 64, 128 and 256 and off them, all ratios of heads, a real layer; the last has more items
- * than a grid has groups. */
+/* Nothing, one token, off every tile, heads of 64, 128 and 256 and off them, all ratios of heads, a real layer; the
+ * last has more items than a grid has groups. */
 static const struct shape {
     uint32_t T, heads, kv_heads, head_dim;
     enum packing packing;
 } shapes[] = {
-    {0, 2, 1, 8, PACK_ONE},    {1, 1, 1, 2, PACK_ONE},     {33, 3, 1, 10, PACK_ONE},    {70, 4, 2, 66, PACK_SHARED}, {65, 2, 2, 130, PACK_SHORT},
-    {40, 2, 1, 256, PACK_TWO}, {64, 2, 2, 128, PACK_SHARED}, {151, 9, 3, 64, PACK_SHARED}, {140, 2, 1, 64, PACK_ONE},  {257, 512, 512, 2, PACK_SHORT},
+    {0, 2, 1, 8, PACK_ONE},         {1, 1, 1, 2, PACK_ONE},       {33, 3, 1, 10, PACK_ONE},
+    {70, 4, 2, 66, PACK_SHARED},    {65, 2, 2, 130, PACK_SHORT},  {40, 2, 1, 256, PACK_TWO},
+    {64, 2, 2, 128, PACK_SHARED},   {151, 9, 3, 64, PACK_SHARED}, {140, 2, 1, 64, PACK_ONE},
+    {257, 512, 512, 2, PACK_SHORT},
 };
 
 static struct attention_push push_of(const struct shape *s)
 {
-    return (struct attention_push){.T = s->T, .heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim,
+    return (struct attention_push){.T = s->T,
+                                   .heads = s->heads,
+                                   .kv_heads = s->kv_heads,
+                                   .head_dim = s->head_dim,
                                    .scale = (float)(1 / sqrt(s->head_dim))};
 }
 
@@ -77,15 +83,23 @@ START_TEST(gradient_is_the_slope)
     struct truth t = make_truth(&s[_i], 1);
     double *o = test_doubles(t.n_o, 3, 1);
     uint32_t *stats = calloc(t.n_stats, sizeof *stats);
-    struct gradient_check c = {.op = &op_attention_desc, .bindings = (void *[]){t.qkv, t.seg, o, stats}, .push = &t.p, .input = 0, .output = 2,
-                               .n_input = t.n_qkv, .n_output = t.n_o, .d_output = t.d_o, .d_input = t.dqkv};
+    struct gradient_check c = {.op = &op_attention_desc,
+                               .bindings = (void *[]){t.qkv, t.seg, o, stats},
+                               .push = &t.p,
+                               .input = 0,
+                               .output = 2,
+                               .n_input = t.n_qkv,
+                               .n_output = t.n_o,
+                               .d_output = t.d_o,
+                               .d_input = t.dqkv};
     test_gradient("attention", &c, 1e-8);
     free(o), free(stats);
     free_truth(&t);
 }
 END_TEST
 
-/* The second of two packed sequences gives what it gives alone, and an answer behind a shared prompt what it gives right behind it. */
+/* The second of two packed sequences gives what it gives alone, and an answer behind a shared prompt what it gives
+ * right behind it. */
 START_TEST(segments_do_not_see_each_other)
 {
     enum { T = 9, D = 4, ROW = 3 * D };
@@ -93,7 +107,8 @@ START_TEST(segments_do_not_see_each_other)
     double *qkv = test_doubles(T * ROW, 1, 1), o[T * D], alone[T * D], joined[T * ROW];
     uint32_t stats[T * 6];
     /* tokens 0..2 a prompt, 3..4 one answer, 5..8 another */
-    const uint32_t seg[T * 4] = {0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 9, 3, 0, 3, 5, 3, 0, 3, 5, 5, 0, 3, 9, 5, 0, 3, 9, 5, 0, 3, 9, 5, 0, 3, 9};
+    const uint32_t seg[T * 4] = {0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 9, 3, 0, 3, 5, 3, 0,
+                                 3, 5, 5, 0, 3, 9, 5, 0, 3, 9, 5, 0, 3, 9, 5, 0, 3, 9};
     op_attention_desc.ref((void *[]){qkv, (void *)seg, o, stats}, &p);
     memcpy(joined, qkv, 3 * ROW * sizeof *qkv);
     memcpy(joined + 3 * ROW, qkv + 5 * ROW, 4 * ROW * sizeof *qkv);
@@ -108,16 +123,21 @@ START_TEST(segments_do_not_see_each_other)
 }
 END_TEST
 
-/* o is a mean of values below one. Scores of a few units are sums of head_dim products, off by a few 1e-7; the exponential of Vulkan may be off
- * by 3 + 2 |x| units of 6e-8, so by 1.5e-6 at x = -10. */
+/* o is a mean of values below one. Scores of a few units are sums of head_dim products, off by a few 1e-7; the
+ * exponential of Vulkan may be off by 3 + 2 |x| units of 6e-8, so by 1.5e-6 at x = -10. */
 static void forward_agrees_at(const struct shape *s)
 {
     struct truth t = make_truth(s, 1);
     float *qkv = floats_of(t.qkv, t.n_qkv);
     char label[80];
     snprintf(label, sizeof label, "T %u heads %u/%u D %u", t.p.T, t.p.heads, t.p.kv_heads, t.p.head_dim);
-    struct op_case c = {.label = label, .push = &t.p, .atol = 4e-6,
-                        .b = {{.n = t.n_qkv, .values = qkv}, {.n = 4ull * t.p.T, .words = t.seg}, {.n = t.n_o}, {.n = t.n_stats, .ignore = true}}};
+    struct op_case c = {.label = label,
+                        .push = &t.p,
+                        .atol = 4e-6,
+                        .b = {{.n = t.n_qkv, .values = qkv},
+                              {.n = 4ull * t.p.T, .words = t.seg},
+                              {.n = t.n_o},
+                              {.n = t.n_stats, .ignore = true}}};
     op_test_run(&op_attention_desc, &c);
     free(qkv);
     free_truth(&t);
@@ -137,9 +157,15 @@ static void backward_agrees_at(const struct shape *s)
     float *qkv = floats_of(t.qkv, t.n_qkv), *o = floats_of(t.o, t.n_o), *d_o = floats_of(t.d_o, t.n_o);
     char label[80];
     snprintf(label, sizeof label, "T %u heads %u/%u D %u", t.p.T, t.p.heads, t.p.kv_heads, t.p.head_dim);
-    struct op_case c = {.label = label, .push = &t.p, .atol = 1e-5, .rtol = 4e-6,
-                        .b = {{.n = t.n_qkv, .values = qkv}, {.n = t.n_o, .values = o}, {.n = t.n_o, .values = d_o},
-                              {.n = t.n_stats, .words = t.stats, .ignore = true}, {.n = t.n_qkv}}};
+    struct op_case c = {.label = label,
+                        .push = &t.p,
+                        .atol = 1e-5,
+                        .rtol = 4e-6,
+                        .b = {{.n = t.n_qkv, .values = qkv},
+                              {.n = t.n_o, .values = o},
+                              {.n = t.n_o, .values = d_o},
+                              {.n = t.n_stats, .words = t.stats, .ignore = true},
+                              {.n = t.n_qkv}}};
     op_test_run(&op_attention_bwd_desc, &c);
     free(qkv), free(o), free(d_o);
     free_truth(&t);
@@ -154,7 +180,10 @@ END_TEST
 
 /* ---- through the public functions, forward and then backward, with what is kept between them ---- */
 
-struct chain { float *o, *dqkv; uint32_t *stats; };
+struct chain {
+    float *o, *dqkv;
+    uint32_t *stats;
+};
 
 static struct chain run_chain(struct rt_device *dev, const struct truth *t)
 {
@@ -162,9 +191,15 @@ static struct chain run_chain(struct rt_device *dev, const struct truth *t)
     float *qkv = floats_of(t->qkv, t->n_qkv), *d_o = floats_of(t->d_o, t->n_o);
     struct chain c = {malloc(4 * t->n_o), malloc(4 * t->n_qkv), malloc(4 * t->n_stats)};
     struct op_attention a = {
-        .qkv = test_span(dev, 4 * t->n_qkv, qkv), .seg = test_span(dev, 16ull * t->p.T, t->seg), .o = test_span(dev, 4 * t->n_o, NULL),
-        .stats = test_span(dev, 4 * t->n_stats, NULL), .T = t->p.T, .heads = t->p.heads, .kv_heads = t->p.kv_heads,
-        .head_dim = t->p.head_dim, .scale = t->p.scale,
+        .qkv = test_span(dev, 4 * t->n_qkv, qkv),
+        .seg = test_span(dev, 16ull * t->p.T, t->seg),
+        .o = test_span(dev, 4 * t->n_o, NULL),
+        .stats = test_span(dev, 4 * t->n_stats, NULL),
+        .T = t->p.T,
+        .heads = t->p.heads,
+        .kv_heads = t->p.kv_heads,
+        .head_dim = t->p.head_dim,
+        .scale = t->p.scale,
     };
     struct op_attention_bwd b = {a, test_span(dev, 4 * t->n_o, d_o), test_span(dev, 4 * t->n_qkv, NULL)};
     ck_assert(rt_fill(dev, a.o, 0x7fc00000, &err) == RT_OK); /* NaN: nothing may be read before it is written */
@@ -186,10 +221,11 @@ static void compare_chain(struct rt_device *dev, const struct truth *t, double t
 {
     struct chain c = run_chain(dev, t);
     for (uint64_t i = 0; i < t->n_o; i++)
-        ck_assert_msg(fabs(c.o[i] - t->o[i]) <= tolerance * (1 + fabs(t->o[i])), "o[%d]: want %g, got %g", (int)i, t->o[i], c.o[i]);
+        ck_assert_msg(fabs(c.o[i] - t->o[i]) <= tolerance * (1 + fabs(t->o[i])), "o[%d]: want %g, got %g", (int)i,
+                      t->o[i], c.o[i]);
     for (uint64_t i = 0; i < t->n_qkv; i++)
-        ck_assert_msg(fabs(c.dqkv[i] - t->dqkv[i]) <= 4 * tolerance * (1 + fabs(t->dqkv[i])), "dqkv[%d]: want %g, got %g", (int)i, t->dqkv[i],
-                      c.dqkv[i]);
+        ck_assert_msg(fabs(c.dqkv[i] - t->dqkv[i]) <= 4 * tolerance * (1 + fabs(t->dqkv[i])),
+                      "dqkv[%d]: want %g, got %g", (int)i, t->dqkv[i], c.dqkv[i]);
     uint32_t words = attention_stats_words(&t->p);
     for (uint64_t i = 0; i < t->n_stats; i++)
         if (i % words < 4) {
@@ -198,7 +234,8 @@ static void compare_chain(struct rt_device *dev, const struct truth *t, double t
             float want, got;
             memcpy(&want, &t->stats[i], 4);
             memcpy(&got, &c.stats[i], 4);
-            ck_assert_msg(fabsf(got - want) <= tolerance * (1 + fabsf(want)), "stats[%d]: want %g, got %g", (int)i, want, got);
+            ck_assert_msg(fabsf(got - want) <= tolerance * (1 + fabsf(want)), "stats[%d]: want %g, got %g", (int)i,
+                          want, got);
         }
     free_chain(&c);
 }
@@ -221,8 +258,8 @@ START_TEST(chain_agrees)
 }
 END_TEST
 
-/* Scores of hundreds: exp would overflow without the running maximum. A score of 300 is known to 2e-5, so weights are too; gradients
- * of size 100 come from differences of terms that large. */
+/* Scores of hundreds: exp would overflow without the running maximum. A score of 300 is known to 2e-5, so weights are
+ * too; gradients of size 100 come from differences of terms that large. */
 START_TEST(sharp_scores)
 {
     const struct shape s = {80, 2, 1, 64, PACK_ONE};
@@ -271,7 +308,8 @@ START_TEST(what_does_not_fit_is_refused)
     struct rt_device *dev = test_host();
     struct rt_error err = {0};
     struct rt_span s = test_span(dev, 4 * 4096, NULL);
-    struct op_attention a = {.qkv = s, .seg = s, .o = s, .stats = s, .T = 1, .heads = 4, .kv_heads = 3, .head_dim = 8, .scale = 1};
+    struct op_attention a =
+        {.qkv = s, .seg = s, .o = s, .stats = s, .T = 1, .heads = 4, .kv_heads = 3, .head_dim = 8, .scale = 1};
     ck_assert_int_eq(op_attention(dev, &a, &err), RT_FAILED);
     ck_assert_ptr_nonnull(strstr(err.text, "evenly"));
     a.kv_heads = 0;

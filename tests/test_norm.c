@@ -12,30 +12,50 @@
 
 extern const struct op op_rmsnorm_desc, op_rmsnorm_bwd_desc;
 
-/* One value, off a workgroup and off the lanes, a real layer, heads inside a wider row, more rows than a grid has groups. */
+/* One value, off a workgroup and off the lanes, a real layer, heads inside a wider row, more rows than a grid has
+ * groups. */
 static const struct rmsnorm_push shapes[] = {
     {.rows = 0, .heads = 1, .cols = 64, .x_stride = 64, .y_stride = 64, .dx_stride = 64},
     {.rows = 1, .heads = 1, .cols = 1, .x_stride = 1, .y_stride = 1, .dx_stride = 1},
     {.rows = 3, .heads = 1, .cols = 127, .x_stride = 127, .y_stride = 130, .y_col = 2, .dx_stride = 128, .dx_col = 1},
-    {.rows = 3, .heads = 1, .cols = 129, .x_stride = 200, .x_col = 71, .y_stride = 129, .dx_stride = 129, .accumulate = 1},
+    {.rows = 3, .heads = 1, .cols = 129, .x_stride = 200, .x_col = 71, .y_stride = 129, .dx_stride = 129,
+     .accumulate = 1},
     {.rows = 9, .heads = 1, .cols = 576, .x_stride = 576, .y_stride = 576, .dx_stride = 576, .accumulate = 1},
     {.rows = 2, .heads = 1, .cols = 4096, .x_stride = 4096, .y_stride = 4096, .dx_stride = 4096},
-    {.rows = 5, .heads = 3, .cols = 64, .x_stride = 400, .x_col = 192, .y_stride = 192, .dx_stride = 400, .dx_col = 192},
+    {.rows = 5, .heads = 3, .cols = 64, .x_stride = 400, .x_col = 192, .y_stride = 192, .dx_stride = 400,
+     .dx_col = 192},
     {.rows = 2101, .heads = 2, .cols = 3, .x_stride = 6, .y_stride = 6, .dx_stride = 6, .accumulate = 1},
 };
 
 START_TEST(gradient_is_the_slope)
 {
     for (uint32_t accumulate = 0; accumulate < 2; accumulate++) {
-        struct rmsnorm_push p = {.rows = 2, .heads = 2, .cols = 3, .x_stride = 8, .x_col = 1, .y_stride = 7, .y_col = 1, .dx_stride = 8,
-                                 .dx_col = 1, .eps = 0.1f, .accumulate = accumulate};
-        double *x = test_doubles(16, 1, 1), *w = test_doubles(3, 2, 1), *y = test_doubles(14, 3, 1), *dy = test_doubles(14, 4, 1);
+        struct rmsnorm_push p = {.rows = 2,
+                                 .heads = 2,
+                                 .cols = 3,
+                                 .x_stride = 8,
+                                 .x_col = 1,
+                                 .y_stride = 7,
+                                 .y_col = 1,
+                                 .dx_stride = 8,
+                                 .dx_col = 1,
+                                 .eps = 0.1f,
+                                 .accumulate = accumulate};
+        double *x = test_doubles(16, 1, 1), *w = test_doubles(3, 2, 1), *y = test_doubles(14, 3, 1),
+               *dy = test_doubles(14, 4, 1);
         double *dx = calloc(16, sizeof *dx); /* zero where nothing is written, as the slope is */
         for (int i = 0; i < 14; i++)
             dy[i] = i % 7 == 0 ? 0 : dy[i]; /* column 0 of y is not an output */
         op_rmsnorm_bwd_desc.ref((void *[]){x, w, dy, dx}, &p);
-        struct gradient_check c = {.op = &op_rmsnorm_desc, .bindings = (void *[]){x, w, y}, .push = &p, .input = 0, .output = 2, .n_input = 16,
-                                   .n_output = 14, .d_output = dy, .d_input = dx};
+        struct gradient_check c = {.op = &op_rmsnorm_desc,
+                                   .bindings = (void *[]){x, w, y},
+                                   .push = &p,
+                                   .input = 0,
+                                   .output = 2,
+                                   .n_input = 16,
+                                   .n_output = 14,
+                                   .d_output = dy,
+                                   .d_input = dx};
         test_gradient("rmsnorm", &c, 1e-8);
         free(x), free(w), free(y), free(dy), free(dx);
     }
@@ -46,14 +66,25 @@ static void variants_agree_at(uint32_t i)
 {
     struct rmsnorm_push p = shapes[i];
     p.eps = 1e-5f;
-    uint64_t nx = (uint64_t)p.rows * p.x_stride, ny = (uint64_t)p.rows * p.y_stride, nd = (uint64_t)p.rows * p.dx_stride;
+    uint64_t nx = (uint64_t)p.rows * p.x_stride, ny = (uint64_t)p.rows * p.y_stride,
+             nd = (uint64_t)p.rows * p.dx_stride;
     char label[80];
     snprintf(label, sizeof label, "rows %u heads %u cols %u", p.rows, p.heads, p.cols);
-    /* Sums of at most 4096 terms of order one, as trees: a few roundings of 6e-8. r is up to some tens where three values are all small. */
-    struct op_case c = {.label = label, .push = &p, .atol = 2e-6, .rtol = 2e-6, .seed = nx, .b = {{.n = nx}, {.n = p.cols}, {.n = ny}}};
+    /* Sums of at most 4096 terms of order one, as trees: a few roundings of 6e-8. r is up to some tens where three
+     * values are all small. */
+    struct op_case c = {.label = label,
+                        .push = &p,
+                        .atol = 2e-6,
+                        .rtol = 2e-6,
+                        .seed = nx,
+                        .b = {{.n = nx}, {.n = p.cols}, {.n = ny}}};
     op_test_run(&op_rmsnorm_desc, &c);
     /* In backward two terms of size r take each other away; with three columns r reaches 50 in 4,000 rows. */
-    struct op_case b = {.label = label, .push = &p, .atol = p.cols < 8 ? 5e-5 : 4e-6, .rtol = 4e-6, .seed = nx,
+    struct op_case b = {.label = label,
+                        .push = &p,
+                        .atol = p.cols < 8 ? 5e-5 : 4e-6,
+                        .rtol = 4e-6,
+                        .seed = nx,
                         .b = {{.n = nx}, {.n = p.cols}, {.n = ny}, {.n = nd}}};
     op_test_run(&op_rmsnorm_bwd_desc, &b);
 }
@@ -71,7 +102,8 @@ static void run_in_place(struct rt_device *dev)
     enum { ROWS = 5, HEADS = 3, COLS = 70, STRIDE = 250, COL = 20, N = ROWS * STRIDE };
     struct rt_error err = {0};
     float x[N], dy[N], got[N];
-    double *dx = test_doubles(N, 5, 1), *xr = test_doubles(N, 6, 1), *w = test_doubles(COLS, 7, 1), *dyr = test_doubles(N, 8, 1);
+    double *dx = test_doubles(N, 5, 1), *xr = test_doubles(N, 6, 1), *w = test_doubles(COLS, 7, 1),
+           *dyr = test_doubles(N, 8, 1);
     float wf[COLS];
     for (int i = 0; i < N; i++) {
         xr[i] = x[i] = (float)xr[i];
@@ -79,15 +111,33 @@ static void run_in_place(struct rt_device *dev)
     }
     for (int i = 0; i < COLS; i++)
         w[i] = wf[i] = (float)w[i];
-    struct rt_span xs = test_span(dev, sizeof x, x), ws = test_span(dev, sizeof wf, wf), ds = test_span(dev, sizeof dy, dy);
-    struct op_rmsnorm n = {.x = xs, .w = ws, .y = ds, .x_stride = STRIDE, .x_col = COL, .y_stride = STRIDE, .y_col = COL, .rows = ROWS,
-                           .heads = HEADS, .cols = COLS, .eps = 1e-6f};
+    struct rt_span xs = test_span(dev, sizeof x, x), ws = test_span(dev, sizeof wf, wf),
+                   ds = test_span(dev, sizeof dy, dy);
+    struct op_rmsnorm n = {.x = xs,
+                           .w = ws,
+                           .y = ds,
+                           .x_stride = STRIDE,
+                           .x_col = COL,
+                           .y_stride = STRIDE,
+                           .y_col = COL,
+                           .rows = ROWS,
+                           .heads = HEADS,
+                           .cols = COLS,
+                           .eps = 1e-6f};
     struct op_rmsnorm_bwd b = {.n = n, .dx = ds, .dx_stride = STRIDE, .dx_col = COL};
     ck_assert_msg(op_rmsnorm_bwd(dev, &b, &err) == RT_OK, "%s", err.text);
     n.y = xs;
     ck_assert_msg(op_rmsnorm(dev, &n, &err) == RT_OK, "%s", err.text);
-    struct rmsnorm_push p = {.x_stride = STRIDE, .x_col = COL, .y_stride = STRIDE, .y_col = COL, .rows = ROWS, .heads = HEADS, .cols = COLS,
-                             .eps = 1e-6f, .dx_stride = STRIDE, .dx_col = COL};
+    struct rmsnorm_push p = {.x_stride = STRIDE,
+                             .x_col = COL,
+                             .y_stride = STRIDE,
+                             .y_col = COL,
+                             .rows = ROWS,
+                             .heads = HEADS,
+                             .cols = COLS,
+                             .eps = 1e-6f,
+                             .dx_stride = STRIDE,
+                             .dx_col = COL};
     op_rmsnorm_bwd_desc.ref((void *[]){xr, w, dyr, dx}, &p);
     ck_assert(rt_download(dev, ds, 0, got, sizeof got, &err) == RT_OK);
     for (int i = 0; i < N; i++)
@@ -114,7 +164,8 @@ START_TEST(memory_that_is_too_small_is_refused)
     struct rt_device *dev = test_host();
     struct rt_error err = {0};
     struct rt_span s = test_span(dev, 4 * 64, NULL);
-    struct op_rmsnorm n = {.x = s, .w = s, .y = s, .x_stride = 16, .y_stride = 16, .rows = 4, .heads = 1, .cols = 16, .eps = 1e-5f};
+    struct op_rmsnorm n =
+        {.x = s, .w = s, .y = s, .x_stride = 16, .y_stride = 16, .rows = 4, .heads = 1, .cols = 16, .eps = 1e-5f};
     ck_assert_int_eq(op_rmsnorm(dev, &n, &err), RT_OK);
     n.x_col = 1;
     ck_assert_int_eq(op_rmsnorm(dev, &n, &err), RT_FAILED);

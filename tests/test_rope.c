@@ -1,4 +1,5 @@
-/* tests/test_rope.c - the table against formulas of its own and known values, the rotation against the reference and its transpose. */
+/* tests/test_rope.c - the table against formulas of its own and known values, the rotation against the reference and
+ * its transpose. */
 #include "mosld/ops/rope.h"
 #include "shaders/rope.h"
 #include "tests/support/gradient.h"
@@ -12,8 +13,12 @@
 
 extern const struct op op_rope_desc;
 
-static const struct op_rope_params llama31 = {.theta = 500000, .scaling = OP_ROPE_LLAMA3, .factor = 8, .low_freq_factor = 1,
-                                              .high_freq_factor = 4, .original_max_position_embeddings = 8192};
+static const struct op_rope_params llama31 = {.theta = 500000,
+                                              .scaling = OP_ROPE_LLAMA3,
+                                              .factor = 8,
+                                              .low_freq_factor = 1,
+                                              .high_freq_factor = 4,
+                                              .original_max_position_embeddings = 8192};
 
 START_TEST(plain_table)
 {
@@ -51,8 +56,8 @@ START_TEST(linear_table_stretches_positions)
 }
 END_TEST
 
-/* The angle of position 1 is the frequency itself. For Llama 3.1 (theta 5e5, D 128, factor 8, 1, 4, 8192) a wavelength below
- * 2048 is kept (i <= 28), one above 8192 is divided by 8 (i >= 35), and those between are blended. */
+/* The angle of position 1 is the frequency itself. For Llama 3.1 (theta 5e5, D 128, factor 8, 1, 4, 8192) a wavelength
+ * below 2048 is kept (i <= 28), one above 8192 is divided by 8 (i >= 35), and those between are blended. */
 START_TEST(llama3_table)
 {
     float table[2 * 64 * 2];
@@ -67,17 +72,28 @@ START_TEST(llama3_table)
             want = f * (s + (1 - s) / 8);
         }
         ck_assert(i <= 28 ? w < 2048 : i >= 35 ? w > 8192 : true);
-        ck_assert_msg(fabs(table[(64 + i) * 2 + 1] - sin(want)) <= 1e-7 * want + 1e-12, "pair %d: sine %.9g, want %.9g", i,
-                      table[(64 + i) * 2 + 1], sin(want));
+        ck_assert_msg(fabs(table[(64 + i) * 2 + 1] - sin(want)) <= 1e-7 * want + 1e-12, "pair %d: sine %.9g, want %.9g",
+                      i, table[(64 + i) * 2 + 1], sin(want));
     }
 }
 END_TEST
 
-/* Llama 3.2 1B: theta 5e5, D 64, factor 32. Frequencies that Hugging Face's Transformers 5.23 gives for it (inv_freq, which it
- * computes in f32: good to some units of 6e-8, and less where two terms are blended). */
-static const struct { int i; double inv_freq; } published[] = {
-    {0, 1.0}, {1, 0.663601279}, {13, 0.00483942125}, {14, 0.00321144611}, {15, 0.00129054801}, {16, 0.000429556705}, {17, 9.70828623e-05},
-    {18, 1.94616387e-05}, {19, 1.29147675e-05}, {31, 9.41830649e-08},
+/* Llama 3.2 1B: theta 5e5, D 64, factor 32. Frequencies that Hugging Face's Transformers 5.23 gives for it (inv_freq,
+ * which it computes in f32: good to some units of 6e-8, and less where two terms are blended). */
+static const struct {
+    int i;
+    double inv_freq;
+} published[] = {
+    {0, 1.0},
+    {1, 0.663601279},
+    {13, 0.00483942125},
+    {14, 0.00321144611},
+    {15, 0.00129054801},
+    {16, 0.000429556705},
+    {17, 9.70828623e-05},
+    {18, 1.94616387e-05},
+    {19, 1.29147675e-05},
+    {31, 9.41830649e-08},
 };
 
 START_TEST(llama3_known_values)
@@ -96,8 +112,8 @@ START_TEST(llama3_known_values)
 END_TEST
 
 static const struct rope_push shapes[] = {
-    {0, 8, 0, 1, 8, 1}, {1, 2, 0, 1, 2, 1}, {3, 40, 5, 3, 10, -1}, {5, 12 * 64 + 192, 0, 12, 64, 1}, {2, 300, 20, 1, 256, -1}, {4, 128, 0, 1, 128, 1},
-    {4100, 128, 0, 1, 128, 1}, /* more than one grid holds */
+    {0, 8, 0, 1, 8, 1},       {1, 2, 0, 1, 2, 1},     {3, 40, 5, 3, 10, -1},     {5, 12 * 64 + 192, 0, 12, 64, 1},
+    {2, 300, 20, 1, 256, -1}, {4, 128, 0, 1, 128, 1}, {4100, 128, 0, 1, 128, 1}, /* more than one grid holds */
 };
 
 static void variants_agree_at(uint32_t shape)
@@ -113,8 +129,12 @@ static void variants_agree_at(uint32_t shape)
     char label[80];
     snprintf(label, sizeof label, "rows %u heads %u D %u sign %g", p->rows, p->heads, p->head_dim, p->sign);
     /* Two products and a sum of values below one: three roundings of 6e-8. */
-    struct op_case c = {.label = label, .push = p, .atol = 2e-7, .seed = n,
-                        .b = {{.n = n}, {.n = (uint64_t)POSITIONS * p->head_dim, .values = table}, {.n = p->rows, .words = pos}}};
+    struct op_case c = {
+        .label = label,
+        .push = p,
+        .atol = 2e-7,
+        .seed = n,
+        .b = {{.n = n}, {.n = (uint64_t)POSITIONS * p->head_dim, .values = table}, {.n = p->rows, .words = pos}}};
     op_test_run(&op_rope_desc, &c);
     free(pos), free(table);
 }

@@ -12,15 +12,25 @@
 extern const struct op op_swiglu_desc, op_swiglu_bwd_desc;
 
 /* The last is more than one grid holds. F that is and is not a multiple of 4, since those are different kernels. */
-static const struct { uint32_t T, F; } shapes[] = {{0, 8}, {1, 1}, {3, 5}, {2, 127}, {5, 132}, {7, 1536}, {3, 90001}};
+static const struct {
+    uint32_t T, F;
+} shapes[] = {{0, 8}, {1, 1}, {3, 5}, {2, 127}, {5, 132}, {7, 1536}, {3, 90001}};
 
 START_TEST(gradient_is_the_slope)
 {
     struct swiglu_push p = {3, 4};
-    double *gu = test_doubles(24, 1, 2), *h = test_doubles(12, 2, 1), *dh = test_doubles(12, 3, 1), *dgu = test_doubles(24, 4, 1);
+    double *gu = test_doubles(24, 1, 2), *h = test_doubles(12, 2, 1), *dh = test_doubles(12, 3, 1),
+           *dgu = test_doubles(24, 4, 1);
     op_swiglu_bwd_desc.ref((void *[]){gu, dh, dgu}, &p);
-    struct gradient_check c = {.op = &op_swiglu_desc, .bindings = (void *[]){gu, h}, .push = &p, .input = 0, .output = 1, .n_input = 24,
-                               .n_output = 12, .d_output = dh, .d_input = dgu};
+    struct gradient_check c = {.op = &op_swiglu_desc,
+                               .bindings = (void *[]){gu, h},
+                               .push = &p,
+                               .input = 0,
+                               .output = 1,
+                               .n_input = 24,
+                               .n_output = 12,
+                               .d_output = dh,
+                               .d_input = dgu};
     test_gradient("swiglu", &c, 1e-8);
     free(gu), free(h), free(dh), free(dgu);
 }
@@ -32,11 +42,20 @@ static void variants_agree_at(uint32_t i)
     uint64_t n = (uint64_t)p.T * p.F;
     char label[64];
     snprintf(label, sizeof label, "T %u F %u", p.T, p.F);
-    /* A handful of roundings of 6e-8, and an exponential that Vulkan lets be off by 3 + 2 |x| units in the last place: 2e-6 at |x| = 8. */
-    struct op_case c = {.label = label, .push = &p, .atol = 1e-6, .rtol = 4e-6, .seed = n,
+    /* A handful of roundings of 6e-8, and an exponential that Vulkan lets be off by 3 + 2 |x| units in the last place:
+     * 2e-6 at |x| = 8. */
+    struct op_case c = {.label = label,
+                        .push = &p,
+                        .atol = 1e-6,
+                        .rtol = 4e-6,
+                        .seed = n,
                         .b = {{.n = 2 * n, .lo = -8, .hi = 8}, {.n = n}}};
     op_test_run(&op_swiglu_desc, &c);
-    struct op_case b = {.label = label, .push = &p, .atol = 2e-6, .rtol = 1e-5, .seed = n, /* 1 - s takes away digits */
+    struct op_case b = {.label = label,
+                        .push = &p,
+                        .atol = 2e-6,
+                        .rtol = 1e-5,
+                        .seed = n, /* 1 - s takes away digits */
                         .b = {{.n = 2 * n, .lo = -8, .hi = 8}, {.n = n}, {.n = 2 * n}}};
     op_test_run(&op_swiglu_bwd_desc, &b);
 }
@@ -53,9 +72,17 @@ START_TEST(large_gates_are_harmless)
 {
     struct swiglu_push p = {1, 6};
     const float gu[] = {-1e4f, -200, -90, 90, 200, 1e4f, 1, 1, 1, 1, 1, 1};
-    struct op_case c = {.label = "large gates", .push = &p, .atol = 1e-6, .rtol = 1e-6, .b = {{.n = 12, .values = gu}, {.n = 6}}};
+    struct op_case c = {.label = "large gates",
+                        .push = &p,
+                        .atol = 1e-6,
+                        .rtol = 1e-6,
+                        .b = {{.n = 12, .values = gu}, {.n = 6}}};
     op_test_run(&op_swiglu_desc, &c);
-    struct op_case b = {.label = "large gates", .push = &p, .atol = 1e-6, .rtol = 1e-6, .b = {{.n = 12, .values = gu}, {.n = 6}, {.n = 12}}};
+    struct op_case b = {.label = "large gates",
+                        .push = &p,
+                        .atol = 1e-6,
+                        .rtol = 1e-6,
+                        .b = {{.n = 12, .values = gu}, {.n = 6}, {.n = 12}}};
     op_test_run(&op_swiglu_bwd_desc, &b);
 }
 END_TEST

@@ -4,8 +4,9 @@
  *
  * qkv: [T, (H + 2 Hk) D]   seg: u32 [T, 4]   o: [T, H D]   stats: words [T, 4 + 2 H]; what t sees: attention.h.
  *
- * In the manner of FlashAttention: a tile of queries meets the keys block by block and keeps, a row, the maximum so far and the sum of
- * exponentials relative to it; what was summed before shrinks when the maximum grows. stats keeps max + log sum for backward. */
+ * In the manner of FlashAttention: a tile of queries meets the keys block by block and keeps, a row, the maximum so far
+ * and the sum of exponentials relative to it; what was summed before shrinks when the maximum grows. stats keeps max +
+ * log sum for backward. */
 #include "mosld/ops/attention_common.h"
 #include "mosld/ops/host_blas.h"
 #include "mosld/ops/shape.h"
@@ -28,7 +29,8 @@ static void attention_ref(void *const *b, const void *push)
         memcpy(s, seg + 4 * (size_t)t, 4 * sizeof *s);
         for (uint32_t h = 0; h < H; h++) {
             const double *k = qkv + (H + h / share) * D, *v = k + p->kv_heads * D;
-            float lse = (float)attention_ref_row(qkv + t * stride + h * D, k, stride, D, p->scale, seg + 4 * (size_t)t, t, w);
+            float lse =
+                (float)attention_ref_row(qkv + t * stride + h * D, k, stride, D, p->scale, seg + 4 * (size_t)t, t, w);
             memcpy(s + STATS_LSE + h, &lse, sizeof lse);
             double *out = o + ((size_t)t * H + h) * D;
             memset(out, 0, D * sizeof *out);
@@ -67,8 +69,16 @@ static void attention_host(struct rt_device *dev, void *const *b, const void *pu
     size_t stride = attention_qkv_words(p);
     const float *q = b[QKV], *k = q + (size_t)p->heads * p->head_dim;
     struct forward_job job = {
-        .a = {.p = p, .q = q, .k = k, .v = k + (size_t)p->kv_heads * p->head_dim, .o = b[O], .q_stride = stride, .kv_stride = stride,
-              .o_stride = (size_t)p->heads * p->head_dim, .seg = b[SEG], .seg_stride = 4},
+        .a = {.p = p,
+              .q = q,
+              .k = k,
+              .v = k + (size_t)p->kv_heads * p->head_dim,
+              .o = b[O],
+              .q_stride = stride,
+              .kv_stride = stride,
+              .o_stride = (size_t)p->heads * p->head_dim,
+              .seg = b[SEG],
+              .seg_stride = 4},
         .stats = b[STATS],
         .tiles = (uint32_t)(((uint64_t)p->T + ATTENTION_ROWS - 1) / ATTENTION_ROWS),
     };
@@ -76,12 +86,20 @@ static void attention_host(struct rt_device *dev, void *const *b, const void *pu
     rt_parallel(dev, (int)(job.tiles * p->heads), forward_item, &job);
 }
 
-static void grid2(const void *push, uint32_t groups[3]) { attention_grid(push, ((const struct attention_push *)push)->heads, 2, groups); }
-static void grid4(const void *push, uint32_t groups[3]) { attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups); }
+static void grid2(const void *push, uint32_t groups[3])
+{
+    attention_grid(push, ((const struct attention_push *)push)->heads, 2, groups);
+}
+static void grid4(const void *push, uint32_t groups[3])
+{
+    attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups);
+}
 
 #define KERNEL(variant, grid_fn)                                                                                       \
     {                                                                                                                  \
-        .kernel = {variant, sizeof(struct attention_push), 4,                                                          \
+        .kernel = {variant,                                                                                            \
+                   sizeof(struct attention_push),                                                                      \
+                   4,                                                                                                  \
                    {{"qkv", RT_READ}, {"seg", RT_READ}, {"o", RT_WRITE}, {"stats", RT_WRITE}}},                        \
         .map = {QKV, SEG, O, STATS}, .grid = grid_fn                                                                   \
     }
@@ -93,10 +111,17 @@ static const struct op_variant variants[] = {
     {.name = "64", .kind = RT_VULKAN, .kernels = {&narrow}},
 };
 const struct op op_attention_desc = {
-    .name = "attention", .n_bindings = 4,
-    .bindings = {{"qkv", RT_READ, OP_F32}, {"seg", RT_READ, OP_U32}, {"o", RT_WRITE, OP_F32}, {"stats", RT_WRITE, OP_U32}},
-    .push_size = sizeof(struct attention_push), .ref = attention_ref, .flops = attention_flops,
-    .n_variants = OP_COUNT(variants), .variants = variants,
+    .name = "attention",
+    .n_bindings = 4,
+    .bindings = {{"qkv", RT_READ, OP_F32},
+                 {"seg", RT_READ, OP_U32},
+                 {"o", RT_WRITE, OP_F32},
+                 {"stats", RT_WRITE, OP_U32}},
+    .push_size = sizeof(struct attention_push),
+    .ref = attention_ref,
+    .flops = attention_flops,
+    .n_variants = OP_COUNT(variants),
+    .variants = variants,
 };
 
 enum rt_status op_attention(struct rt_device *dev, const struct op_attention *a, struct rt_error *err)
@@ -104,7 +129,11 @@ enum rt_status op_attention(struct rt_device *dev, const struct op_attention *a,
     enum rt_status st = attention_check("attention", a->heads, a->kv_heads, a->head_dim, err);
     if (st)
         return st;
-    struct attention_push p = {.T = a->T, .heads = a->heads, .kv_heads = a->kv_heads, .head_dim = a->head_dim, .scale = a->scale};
+    struct attention_push p = {.T = a->T,
+                               .heads = a->heads,
+                               .kv_heads = a->kv_heads,
+                               .head_dim = a->head_dim,
+                               .scale = a->scale};
     uint32_t wide_row = attention_qkv_words(&p), o_row = p.heads * p.head_dim, stats_row = attention_stats_words(&p);
     st = op_check_rows("attention", "qkv", a->qkv, p.T, wide_row, 0, wide_row, err);
     if (!st)

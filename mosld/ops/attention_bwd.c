@@ -5,10 +5,11 @@
  *     dp     = <do, v_j>
  *     ds     = scale p (dp - delta)
  *     dq     = sum_j ds k_j
- *     dk_j   = sum_t ds q,   dv_j = sum_t p do,    over the tokens that see j and the query heads that share the key head
+ *     dk_j   = sum_t ds q,   dv_j = sum_t p do,    over the tokens that see j and the heads that share the key head
  *
- * On Vulkan three kernels: delta; dq, a group a tile of queries; dk and dv, a group a tile of keys. On the host one pass: an item is
- * a key head and a stretch of tokens that sees nothing outside it and that nothing outside sees, so no two items write the same. */
+ * On Vulkan three kernels: delta; dq, a group a tile of queries; dk and dv, a group a tile of keys. On the host one
+ * pass: an item is a key head and a stretch of tokens that sees nothing outside it and that nothing outside sees, so no
+ * two items write the same. */
 #include "mosld/ops/attention_common.h"
 #include "mosld/ops/host_blas.h"
 #include "mosld/ops/host_lanes.h"
@@ -21,11 +22,12 @@ enum { QKV, O, D_O, STATS, DQKV };
 
 /* ---- the truth; p is made from qkv alone, so that it also judges what forward kept ---- */
 
-static void bwd_ref_row(const struct attention_push *p, const double *qkv, const double *d_o, const uint32_t *seg, uint32_t t, uint32_t h,
-                        double delta, double *dqkv, double *w)
+static void bwd_ref_row(const struct attention_push *p, const double *qkv, const double *d_o, const uint32_t *seg,
+                        uint32_t t, uint32_t h, double delta, double *dqkv, double *w)
 {
     uint32_t D = p->head_dim;
-    size_t stride = attention_qkv_words(p), q = t * stride + h * D, k = (p->heads + h / (p->heads / p->kv_heads)) * (size_t)D;
+    size_t stride = attention_qkv_words(p), q = t * stride + h * D,
+           k = (p->heads + h / (p->heads / p->kv_heads)) * (size_t)D;
     size_t v = k + p->kv_heads * (size_t)D;
     attention_ref_row(qkv + q, qkv + k, stride, D, p->scale, seg, t, w);
     for (uint32_t j = 0; j <= t; j++) {
@@ -135,29 +137,37 @@ MOSLD_CLONES static void slope_rows(struct backward_state *s, uint32_t rows, uin
     }
 }
 
-MOSLD_CLONES static void delta_rows(const float *o, const float *d_o, size_t stride, uint32_t rows, uint32_t D, float *delta)
+MOSLD_CLONES static void delta_rows(const float *o, const float *d_o, size_t stride, uint32_t rows, uint32_t D,
+                                    float *delta)
 {
     for (uint32_t r = 0; r < rows; r++)
         delta[r] = host_dot(o + r * stride, d_o + r * stride, D);
 }
 
-static void backward_block(const struct backward_job *job, uint32_t head, uint32_t t0, uint32_t rows, uint32_t j0, uint32_t keys,
-                           struct backward_state *s)
+static void backward_block(const struct backward_job *job, uint32_t head, uint32_t t0, uint32_t rows, uint32_t j0,
+                           uint32_t keys, struct backward_state *s)
 {
     const struct attend *a = &job->a;
     const struct attention_push *p = a->p;
-    const int D = (int)p->head_dim, stride = (int)a->q_stride, o_stride = (int)a->o_stride, R = (int)rows, K = (int)keys;
-    size_t q = t0 * a->q_stride + (size_t)head * p->head_dim, k = j0 * a->kv_stride + head / (p->heads / p->kv_heads) * p->head_dim;
+    const int D = (int)p->head_dim, stride = (int)a->q_stride, o_stride = (int)a->o_stride, R = (int)rows,
+              K = (int)keys;
+    size_t q = t0 * a->q_stride + (size_t)head * p->head_dim,
+           k = j0 * a->kv_stride + head / (p->heads / p->kv_heads) * p->head_dim;
     size_t dk = k + (size_t)(a->k - a->q), dv = k + (size_t)(a->v - a->q);
     const float *d_o = job->d_o + t0 * a->o_stride + (size_t)head * p->head_dim;
     if (!attention_bounds(a, t0, rows, j0, keys, s->bounds))
         return;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, R, K, D, p->scale, a->q + q, stride, a->k + k, stride, 0, s->weight, ATTENTION_KEYS);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, R, K, D, 1, d_o, o_stride, a->v + k, stride, 0, s->slope, ATTENTION_KEYS);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, R, K, D, p->scale, a->q + q, stride, a->k + k, stride, 0,
+                s->weight, ATTENTION_KEYS);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, R, K, D, 1, d_o, o_stride, a->v + k, stride, 0, s->slope,
+                ATTENTION_KEYS);
     slope_rows(s, rows, keys, p->scale);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, R, D, K, 1, s->slope, ATTENTION_KEYS, a->k + k, stride, 1, job->dqkv + q, stride);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, K, D, R, 1, s->slope, ATTENTION_KEYS, a->q + q, stride, 1, job->dqkv + dk, stride);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, K, D, R, 1, s->weight, ATTENTION_KEYS, d_o, o_stride, 1, job->dqkv + dv, stride);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, R, D, K, 1, s->slope, ATTENTION_KEYS, a->k + k, stride, 1,
+                job->dqkv + q, stride);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, K, D, R, 1, s->slope, ATTENTION_KEYS, a->q + q, stride, 1,
+                job->dqkv + dk, stride);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, K, D, R, 1, s->weight, ATTENTION_KEYS, d_o, o_stride, 1,
+                job->dqkv + dv, stride);
 }
 
 static void backward_tile(const struct backward_job *job, uint32_t head, uint32_t t0, uint32_t rows)
@@ -205,9 +215,19 @@ static void attention_bwd_host(struct rt_device *dev, void *const *b, const void
     size_t stride = attention_qkv_words(p);
     const float *q = b[QKV], *k = q + (size_t)p->heads * p->head_dim;
     struct backward_job job = {
-        .a = {.p = p, .q = q, .k = k, .v = k + (size_t)p->kv_heads * p->head_dim, .q_stride = stride, .kv_stride = stride,
-              .o_stride = (size_t)p->heads * p->head_dim, .seg = b[STATS], .seg_stride = attention_stats_words(p)},
-        .o = b[O], .d_o = b[D_O], .stats = b[STATS], .dqkv = b[DQKV],
+        .a = {.p = p,
+              .q = q,
+              .k = k,
+              .v = k + (size_t)p->kv_heads * p->head_dim,
+              .q_stride = stride,
+              .kv_stride = stride,
+              .o_stride = (size_t)p->heads * p->head_dim,
+              .seg = b[STATS],
+              .seg_stride = attention_stats_words(p)},
+        .o = b[O],
+        .d_o = b[D_O],
+        .stats = b[STATS],
+        .dqkv = b[DQKV],
     };
     host_blas_alone();
     rt_parallel(dev, (int)(count_stretches(&job.a) * p->kv_heads), backward_item, &job);
@@ -222,23 +242,42 @@ static void grid_delta(const void *push, uint32_t groups[3])
     groups[0] = groups[0] > ATTENTION_MOST_GROUPS ? ATTENTION_MOST_GROUPS : groups[0];
 }
 
-static void grid_q2(const void *push, uint32_t groups[3]) { attention_grid(push, ((const struct attention_push *)push)->heads, 2, groups); }
-static void grid_q4(const void *push, uint32_t groups[3]) { attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups); }
-static void grid_k2(const void *push, uint32_t groups[3]) { attention_grid(push, ((const struct attention_push *)push)->kv_heads, 2, groups); }
-static void grid_k4(const void *push, uint32_t groups[3]) { attention_grid(push, ((const struct attention_push *)push)->kv_heads, 4, groups); }
+static void grid_q2(const void *push, uint32_t groups[3])
+{
+    attention_grid(push, ((const struct attention_push *)push)->heads, 2, groups);
+}
+static void grid_q4(const void *push, uint32_t groups[3])
+{
+    attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups);
+}
+static void grid_k2(const void *push, uint32_t groups[3])
+{
+    attention_grid(push, ((const struct attention_push *)push)->kv_heads, 2, groups);
+}
+static void grid_k4(const void *push, uint32_t groups[3])
+{
+    attention_grid(push, ((const struct attention_push *)push)->kv_heads, 4, groups);
+}
 
 static const struct op_kernel delta_kernel = {
-    .kernel = {"attention_delta", sizeof(struct attention_push), 3, {{"o", RT_READ}, {"d_o", RT_READ}, {"stats", RT_WRITE}}},
-    .map = {O, D_O, STATS}, .grid = grid_delta,
+    .kernel = {"attention_delta",
+               sizeof(struct attention_push),
+               3,
+               {{"o", RT_READ}, {"d_o", RT_READ}, {"stats", RT_WRITE}}},
+    .map = {O, D_O, STATS},
+    .grid = grid_delta,
 };
 #define KERNEL(variant, grid_fn)                                                                                       \
     {                                                                                                                  \
-        .kernel = {variant, sizeof(struct attention_push), 4,                                                          \
+        .kernel = {variant,                                                                                            \
+                   sizeof(struct attention_push),                                                                      \
+                   4,                                                                                                  \
                    {{"qkv", RT_READ}, {"d_o", RT_READ}, {"stats", RT_READ}, {"dqkv", RT_WRITE}}},                      \
         .map = {QKV, D_O, STATS, DQKV}, .grid = grid_fn                                                                \
     }
 static const struct op_kernel dq_64 = KERNEL("attention_dq.64", grid_q2), dq_128 = KERNEL("attention_dq.128", grid_q4);
-static const struct op_kernel dkv_64 = KERNEL("attention_dkv.64", grid_k2), dkv_128 = KERNEL("attention_dkv.128", grid_k4);
+static const struct op_kernel dkv_64 = KERNEL("attention_dkv.64", grid_k2),
+                              dkv_128 = KERNEL("attention_dkv.128", grid_k4);
 
 static double backward_flops(const void *push) { return 3.5 * attention_flops(push); } /* seven products for two */
 
@@ -248,11 +287,18 @@ static const struct op_variant variants[] = {
     {.name = "64", .kind = RT_VULKAN, .kernels = {&delta_kernel, &dq_64, &dkv_64}},
 };
 const struct op op_attention_bwd_desc = {
-    .name = "attention_bwd", .n_bindings = 5,
-    .bindings = {{"qkv", RT_READ, OP_F32}, {"o", RT_READ, OP_F32}, {"d_o", RT_READ, OP_F32}, {"stats", RT_READ_WRITE, OP_U32},
+    .name = "attention_bwd",
+    .n_bindings = 5,
+    .bindings = {{"qkv", RT_READ, OP_F32},
+                 {"o", RT_READ, OP_F32},
+                 {"d_o", RT_READ, OP_F32},
+                 {"stats", RT_READ_WRITE, OP_U32},
                  {"dqkv", RT_WRITE, OP_F32}},
-    .push_size = sizeof(struct attention_push), .ref = attention_bwd_ref, .flops = backward_flops,
-    .n_variants = OP_COUNT(variants), .variants = variants,
+    .push_size = sizeof(struct attention_push),
+    .ref = attention_bwd_ref,
+    .flops = backward_flops,
+    .n_variants = OP_COUNT(variants),
+    .variants = variants,
 };
 
 enum rt_status op_attention_bwd(struct rt_device *dev, const struct op_attention_bwd *b, struct rt_error *err)
@@ -261,13 +307,21 @@ enum rt_status op_attention_bwd(struct rt_device *dev, const struct op_attention
     enum rt_status st = attention_check("attention_bwd", a->heads, a->kv_heads, a->head_dim, err);
     if (st)
         return st;
-    struct attention_push p = {.T = a->T, .heads = a->heads, .kv_heads = a->kv_heads, .head_dim = a->head_dim, .scale = a->scale};
+    struct attention_push p = {.T = a->T,
+                               .heads = a->heads,
+                               .kv_heads = a->kv_heads,
+                               .head_dim = a->head_dim,
+                               .scale = a->scale};
     uint32_t wide_row = attention_qkv_words(&p), o_row = p.heads * p.head_dim, stats_row = attention_stats_words(&p);
     const struct {
         const char *name;
         struct rt_span span;
         uint32_t cols;
-    } bound[] = {{"qkv", a->qkv, wide_row}, {"o", a->o, o_row}, {"d_o", b->d_o, o_row}, {"stats", a->stats, stats_row}, {"dqkv", b->dqkv, wide_row}};
+    } bound[] = {{"qkv", a->qkv, wide_row},
+                 {"o", a->o, o_row},
+                 {"d_o", b->d_o, o_row},
+                 {"stats", a->stats, stats_row},
+                 {"dqkv", b->dqkv, wide_row}};
     struct rt_span spans[OP_COUNT(bound)];
     for (uint32_t i = 0; i < OP_COUNT(bound) && !st; i++) {
         st = op_check_rows("attention_bwd", bound[i].name, bound[i].span, p.T, bound[i].cols, 0, bound[i].cols, err);

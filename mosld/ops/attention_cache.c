@@ -1,10 +1,12 @@
-/* mosld/ops/attention_cache.c - attention in generation: new tokens append to a cache of keys and values and look back over it.
+/* mosld/ops/attention_cache.c - attention in generation: new tokens append to a cache of keys and values and look back
+ * over it.
  *
- *     cache[pos0 + i, :] = the keys and values of token i                    cache: [capacity, 2 Hk D], keys, then values
+ *     cache[pos0 + i, :] = the keys and values of token i       cache: [capacity, 2 Hk D], keys, then values
  *     o[i, h, :] = softmax_j(scale <q[i, h], k_j>) v_j,   j = 0 .. pos0 + i
  *
- * A prompt is many rows and goes through the tiles of forward. One token is bound by reading the cache once: on the host, parts of
- * the keys are summed apart, each part as softmax relative to its own maximum, and put together in order. */
+ * A prompt is many rows and goes through the tiles of forward. One token is bound by reading the cache once: on the
+ * host, parts of the keys are summed apart, each part as softmax relative to its own maximum, and put together in
+ * order. */
 #include "mosld/ops/attention_common.h"
 #include "mosld/ops/host_blas.h"
 #include "mosld/ops/host_lanes.h"
@@ -26,7 +28,8 @@ static void kv_append_ref(void *const *b, const void *push)
     const struct attention_push *p = push;
     const double *kv = (double *)b[QKV] + (size_t)p->heads * p->head_dim;
     for (size_t t = 0; t < p->T; t++)
-        memcpy((double *)b[CACHE] + (p->pos0 + t) * cache_words(p), kv + t * attention_qkv_words(p), cache_words(p) * sizeof *kv);
+        memcpy((double *)b[CACHE] + (p->pos0 + t) * cache_words(p), kv + t * attention_qkv_words(p),
+               cache_words(p) * sizeof *kv);
 }
 
 static void attention_cache_ref(void *const *b, const void *push)
@@ -39,7 +42,8 @@ static void attention_cache_ref(void *const *b, const void *push)
         for (uint32_t h = 0; h < p->heads; h++) {
             const double *k = cache + h / share * D, *v = k + p->kv_heads * D;
             double *out = o + ((size_t)i * p->heads + h) * D;
-            attention_ref_row(q + i * (size_t)attention_qkv_words(p) + h * D, k, cache_words(p), D, p->scale, NULL, p->pos0 + i, w);
+            attention_ref_row(q + i * (size_t)attention_qkv_words(p) + h * D, k, cache_words(p), D, p->scale, NULL,
+                              p->pos0 + i, w);
             memset(out, 0, D * sizeof *out);
             for (uint32_t j = 0; j <= p->pos0 + i; j++)
                 for (uint32_t d = 0; d < D; d++)
@@ -61,7 +65,8 @@ static void prompt_item(void *arg, int item, int worker)
     const struct prompt_job *job = arg;
     const struct attention_push *p = job->a.p;
     uint32_t t0 = (job->tiles - 1 - (uint32_t)item / p->heads) * ATTENTION_ROWS;
-    attention_forward_tile(&job->a, (uint32_t)item % p->heads, t0, p->T - t0 < ATTENTION_ROWS ? p->T - t0 : ATTENTION_ROWS, NULL, 0);
+    attention_forward_tile(&job->a, (uint32_t)item % p->heads, t0,
+                           p->T - t0 < ATTENTION_ROWS ? p->T - t0 : ATTENTION_ROWS, NULL, 0);
 }
 
 static void attention_cache_host(struct rt_device *dev, void *const *b, const void *push)
@@ -69,8 +74,14 @@ static void attention_cache_host(struct rt_device *dev, void *const *b, const vo
     const struct attention_push *p = push;
     const float *k = b[CACHE];
     struct prompt_job job = {
-        .a = {.p = p, .q = b[QKV], .k = k, .v = k + cache_words(p) / 2, .o = b[O], .q_stride = attention_qkv_words(p),
-              .kv_stride = cache_words(p), .o_stride = (size_t)p->heads * p->head_dim},
+        .a = {.p = p,
+              .q = b[QKV],
+              .k = k,
+              .v = k + cache_words(p) / 2,
+              .o = b[O],
+              .q_stride = attention_qkv_words(p),
+              .kv_stride = cache_words(p),
+              .o_stride = (size_t)p->heads * p->head_dim},
         .tiles = (uint32_t)(((uint64_t)p->T + ATTENTION_ROWS - 1) / ATTENTION_ROWS),
     };
     host_blas_alone();
@@ -112,8 +123,8 @@ HOST_INLINE void add_values(float *out, const float *w, const float *v, size_t s
 }
 
 /* One query row against n keys, added to its part. */
-MOSLD_CLONES static void row_block(const float *q, const float *k, const float *v, size_t stride, uint32_t n, uint32_t D, float scale,
-                                   float *part)
+MOSLD_CLONES static void row_block(const float *q, const float *k, const float *v, size_t stride, uint32_t n,
+                                   uint32_t D, float scale, float *part)
 {
     float w[ATTENTION_KEYS], sum = 0;
     for (uint32_t j = 0; j < n; j++)
@@ -151,8 +162,8 @@ static void row_item(void *arg, int item, int worker)
             uint32_t stop = j + ATTENTION_KEYS < end ? j + ATTENTION_KEYS : end;
             stop = stop < seen ? stop : seen;
             if (j < stop)
-                row_block(job->q + t * (size_t)attention_qkv_words(p) + (size_t)head * p->head_dim, k + j * stride, v + j * stride, stride,
-                          stop - j, p->head_dim, p->scale, part_of(job, kv_head, part, row));
+                row_block(job->q + t * (size_t)attention_qkv_words(p) + (size_t)head * p->head_dim, k + j * stride,
+                          v + j * stride, stride, stop - j, p->head_dim, p->scale, part_of(job, kv_head, part, row));
         }
 }
 
@@ -181,8 +192,13 @@ static void attention_cache_rows(struct rt_device *dev, void *const *b, const vo
 {
     const struct attention_push *p = push;
     uint32_t keys = p->pos0 + p->T, share = p->heads / p->kv_heads;
-    uint32_t part_keys = keys / MOST_PARTS < PART_KEYS ? PART_KEYS : (keys / MOST_PARTS / ATTENTION_KEYS + 1) * ATTENTION_KEYS;
-    struct row_job job = {.p = p, .q = b[QKV], .cache = b[CACHE], .parts = (keys + part_keys - 1) / part_keys, .part_keys = part_keys};
+    uint32_t part_keys =
+        keys / MOST_PARTS < PART_KEYS ? PART_KEYS : (keys / MOST_PARTS / ATTENTION_KEYS + 1) * ATTENTION_KEYS;
+    struct row_job job = {.p = p,
+                          .q = b[QKV],
+                          .cache = b[CACHE],
+                          .parts = (keys + part_keys - 1) / part_keys,
+                          .part_keys = part_keys};
     job.sums = malloc(sizeof(float) * (2 + p->head_dim) * p->heads * p->T * job.parts);
     if (!job.sums) { /* the tiles need none */
         attention_cache_host(dev, b, push);
@@ -203,7 +219,8 @@ static void kv_append_host(struct rt_device *dev, void *const *b, const void *pu
     const struct attention_push *p = push;
     const float *kv = (const float *)b[QKV] + (size_t)p->heads * p->head_dim;
     for (size_t t = 0; t < p->T; t++)
-        memcpy((float *)b[CACHE] + (p->pos0 + t) * cache_words(p), kv + t * attention_qkv_words(p), cache_words(p) * sizeof *kv);
+        memcpy((float *)b[CACHE] + (p->pos0 + t) * cache_words(p), kv + t * attention_qkv_words(p),
+               cache_words(p) * sizeof *kv);
 }
 
 /* ---- the descriptors ---- */
@@ -223,27 +240,39 @@ static void grid_rows(const void *push, uint32_t groups[3])
     groups[0] = op_groups((uint64_t)p->T * p->heads, 1);
 }
 
-static void grid_tiles(const void *push, uint32_t groups[3]) { attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups); }
+static void grid_tiles(const void *push, uint32_t groups[3])
+{
+    attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups);
+}
 
 static const struct op_kernel append_kernel = {
     .kernel = {"kv_append", sizeof(struct attention_push), 2, {{"qkv", RT_READ}, {"cache", RT_WRITE}}},
-    .map = {QKV, CACHE}, .grid = grid_words,
+    .map = {QKV, CACHE},
+    .grid = grid_words,
 };
 #define KERNEL(variant, grid_fn)                                                                                       \
     {                                                                                                                  \
-        .kernel = {variant, sizeof(struct attention_push), 3, {{"qkv", RT_READ}, {"cache", RT_READ}, {"o", RT_WRITE}}}, \
+        .kernel = {variant,                                                                                            \
+                   sizeof(struct attention_push),                                                                      \
+                   3,                                                                                                  \
+                   {{"qkv", RT_READ}, {"cache", RT_READ}, {"o", RT_WRITE}}},                                           \
         .map = {QKV, CACHE, O}, .grid = grid_fn                                                                        \
     }
-static const struct op_kernel row_kernel = KERNEL("attention_row", grid_rows), tile_kernel = KERNEL("attention_cache", grid_tiles);
+static const struct op_kernel row_kernel = KERNEL("attention_row", grid_rows),
+                              tile_kernel = KERNEL("attention_cache", grid_tiles);
 
 static const struct op_variant append_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = kv_append_host},
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&append_kernel}},
 };
 const struct op op_kv_append_desc = {
-    .name = "kv_append", .n_bindings = 2, .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_WRITE, OP_F32}},
-    .push_size = sizeof(struct attention_push), .ref = kv_append_ref,
-    .n_variants = OP_COUNT(append_variants), .variants = append_variants,
+    .name = "kv_append",
+    .n_bindings = 2,
+    .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_WRITE, OP_F32}},
+    .push_size = sizeof(struct attention_push),
+    .ref = kv_append_ref,
+    .n_variants = OP_COUNT(append_variants),
+    .variants = append_variants,
 };
 
 static const struct op_variant cache_variants[] = {
@@ -253,18 +282,27 @@ static const struct op_variant cache_variants[] = {
     {.name = "tiles", .kind = RT_VULKAN, .kernels = {&tile_kernel}},
 };
 const struct op op_attention_cache_desc = {
-    .name = "attention_cache", .n_bindings = 3,
+    .name = "attention_cache",
+    .n_bindings = 3,
     .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_READ, OP_F32}, {"o", RT_WRITE, OP_F32}},
-    .push_size = sizeof(struct attention_push), .ref = attention_cache_ref, .flops = attention_flops,
-    .n_variants = OP_COUNT(cache_variants), .variants = cache_variants,
+    .push_size = sizeof(struct attention_push),
+    .ref = attention_cache_ref,
+    .flops = attention_flops,
+    .n_variants = OP_COUNT(cache_variants),
+    .variants = cache_variants,
 };
 
-static enum rt_status check(const char *op, const struct op_attention_cache *a, struct attention_push *p, struct rt_error *err)
+static enum rt_status check(const char *op, const struct op_attention_cache *a, struct attention_push *p,
+                            struct rt_error *err)
 {
     enum rt_status st = attention_check(op, a->heads, a->kv_heads, a->head_dim, err);
     if (st)
         return st;
-    *p = (struct attention_push){.T = a->T, .heads = a->heads, .kv_heads = a->kv_heads, .head_dim = a->head_dim, .pos0 = a->pos0,
+    *p = (struct attention_push){.T = a->T,
+                                 .heads = a->heads,
+                                 .kv_heads = a->kv_heads,
+                                 .head_dim = a->head_dim,
+                                 .pos0 = a->pos0,
                                  .scale = a->scale};
     uint32_t wide = attention_qkv_words(p), row = (uint32_t)cache_words(p);
     if (a->pos0 > UINT32_MAX - a->T)
@@ -286,5 +324,7 @@ enum rt_status op_attention_cache(struct rt_device *dev, const struct op_attenti
     enum rt_status st = check("attention_cache", a, &p, err);
     if (!st)
         st = op_check_rows("attention_cache", "o", a->o, p.T, p.heads * p.head_dim, 0, p.heads * p.head_dim, err);
-    return st || p.T == 0 ? st : op_launch(dev, &op_attention_cache_desc, (struct rt_span[]){a->qkv, a->cache, a->o}, &p, err);
+    return st || p.T == 0
+               ? st
+               : op_launch(dev, &op_attention_cache_desc, (struct rt_span[]){a->qkv, a->cache, a->o}, &p, err);
 }

@@ -1,4 +1,4 @@
-/* mosld/ops/attention_common.c - which keys a token sees, the reference of one row, and the forward tile on the host. */
+/* mosld/ops/attention_common.c - which keys a token sees, the reference of one row, the forward tile on the host. */
 #include "mosld/ops/attention_common.h"
 
 #include "mosld/ops/host_blas.h"
@@ -11,12 +11,14 @@
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static uint32_t most(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
-enum rt_status attention_check(const char *op, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, struct rt_error *err)
+enum rt_status attention_check(const char *op, uint32_t heads, uint32_t kv_heads, uint32_t head_dim,
+                               struct rt_error *err)
 {
     if (heads == 0 || kv_heads == 0 || heads % kv_heads || heads > 65535 || kv_heads > 65535)
         return rt_fail(err, RT_FAILED, "%s: %u query heads do not share %u key heads evenly", op, heads, kv_heads);
     if (head_dim == 0 || head_dim % 2 || head_dim > 256)
-        return rt_fail(err, RT_FAILED, "%s: a head of %u values; it must be even, at least 2 and at most 256", op, head_dim);
+        return rt_fail(err, RT_FAILED, "%s: a head of %u values; it must be even, at least 2 and at most 256", op,
+                       head_dim);
     return RT_OK;
 }
 
@@ -37,8 +39,8 @@ double attention_flops(const void *push)
 
 /* ---- the reference ---- */
 
-double attention_ref_row(const double *q, const double *k, size_t k_stride, uint32_t D, double scale, const uint32_t *seg, uint32_t t,
-                         double *p)
+double attention_ref_row(const double *q, const double *k, size_t k_stride, uint32_t D, double scale,
+                         const uint32_t *seg, uint32_t t, double *p)
 {
     double top = -1e300, sum = 0;
     for (uint32_t j = 0; j <= t; j++) {
@@ -81,7 +83,8 @@ struct key_ranges attention_key_ranges(const struct attend *a, uint32_t t0, uint
     return r;
 }
 
-bool attention_bounds(const struct attend *a, uint32_t t0, uint32_t rows, uint32_t j0, uint32_t keys, struct row_bounds *bounds)
+bool attention_bounds(const struct attend *a, uint32_t t0, uint32_t rows, uint32_t j0, uint32_t keys,
+                      struct row_bounds *bounds)
 {
     static const uint32_t from_the_start[3];
     bool any = false;
@@ -122,9 +125,10 @@ HOST_INLINE float exp_and_sum(float *x, size_t n, float top)
     return lanes16_sum(&all) + rest;
 }
 
-/* Scores [rows, keys] become weights relative to each row's new maximum; what the row summed before shrinks by shrink[r]. */
-MOSLD_CLONES static void softmax_rows(float *s, const struct row_bounds *bounds, uint32_t rows, uint32_t keys, float *top, float *sum,
-                                      float *shrink)
+/* Scores [rows, keys] become weights relative to each row's new maximum; what the row summed before shrinks by
+ * shrink[r]. */
+MOSLD_CLONES static void softmax_rows(float *s, const struct row_bounds *bounds, uint32_t rows, uint32_t keys,
+                                      float *top, float *sum, float *shrink)
 {
     for (uint32_t r = 0; r < rows; r++, s += ATTENTION_KEYS) {
         const struct row_bounds *b = &bounds[r];
@@ -163,17 +167,18 @@ static void forward_block(const struct attend *a, uint32_t head, uint32_t t0, ui
     if (!attention_bounds(a, t0, rows, j0, keys, f->bounds))
         return;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)keys, (int)p->head_dim, p->scale,
-                a->q + t0 * a->q_stride + (size_t)head * p->head_dim, (int)a->q_stride, a->k + kv, (int)a->kv_stride, 0, f->s,
-                ATTENTION_KEYS);
+                a->q + t0 * a->q_stride + (size_t)head * p->head_dim, (int)a->q_stride, a->k + kv, (int)a->kv_stride, 0,
+                f->s, ATTENTION_KEYS);
     softmax_rows(f->s, f->bounds, rows, keys, f->top, f->sum, f->factor);
     if (f->begun)
         scale_rows(o, a->o_stride, rows, p->head_dim, f->factor);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)p->head_dim, (int)keys, 1, f->s, ATTENTION_KEYS, a->v + kv,
-                (int)a->kv_stride, f->begun ? 1 : 0, o, (int)a->o_stride);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)p->head_dim, (int)keys, 1, f->s,
+                ATTENTION_KEYS, a->v + kv, (int)a->kv_stride, f->begun ? 1 : 0, o, (int)a->o_stride);
     f->begun = true;
 }
 
-void attention_forward_tile(const struct attend *a, uint32_t head, uint32_t t0, uint32_t rows, float *lse, size_t lse_stride)
+void attention_forward_tile(const struct attend *a, uint32_t head, uint32_t t0, uint32_t rows, float *lse,
+                            size_t lse_stride)
 {
     struct forward_state f;
     f.begun = false;

@@ -1,4 +1,5 @@
-/* mosld/ops/attention_common.h - what attention.c, attention_bwd.c and attention_cache.c share; for these files alone. */
+/* mosld/ops/attention_common.h - what attention.c, attention_bwd.c and attention_cache.c share; for these files alone.
+ */
 #ifndef MOSLD_ATTENTION_COMMON_H
 #define MOSLD_ATTENTION_COMMON_H
 
@@ -11,20 +12,26 @@
 extern const struct op op_attention_desc, op_attention_bwd_desc, op_kv_append_desc, op_attention_cache_desc;
 
 /* Fails with RT_FAILED unless heads, key heads and head_dim fit each other and the kernels. */
-enum rt_status attention_check(const char *op, uint32_t heads, uint32_t kv_heads, uint32_t head_dim, struct rt_error *err);
-static inline uint32_t attention_qkv_words(const struct attention_push *p) { return (p->heads + 2 * p->kv_heads) * p->head_dim; }
+enum rt_status attention_check(const char *op, uint32_t heads, uint32_t kv_heads, uint32_t head_dim,
+                               struct rt_error *err);
+static inline uint32_t attention_qkv_words(const struct attention_push *p)
+{
+    return (p->heads + 2 * p->kv_heads) * p->head_dim;
+}
 static inline uint32_t attention_stats_words(const struct attention_push *p) { return STATS_LSE + 2 * p->heads; }
 
 /* The grid of a kernel that strides over tiles of tokens x `heads`, with its columns of output in y. */
 void attention_grid(const struct attention_push *p, uint32_t heads, uint32_t out_chunks, uint32_t groups[3]);
-bool attention_wide(const void *push); /* heads of more than 64: kernels that sum 128 columns a group make scores less often */
+bool attention_wide(
+    const void *push); /* heads of more than 64: kernels that sum 128 columns a group make scores less often */
 double attention_flops(const void *push); /* of forward, as if one sequence filled the pass */
 
 /* ---- references: one query row ---- */
 
-/* p[j] = softmax over the keys that token t sees, 0 for others; returns the log-sum-exp. `seg`: 4 words of t. NULL: keys 0 .. t. */
-double attention_ref_row(const double *q, const double *k, size_t k_stride, uint32_t D, double scale, const uint32_t *seg, uint32_t t,
-                         double *p);
+/* p[j] = softmax over the keys that token t sees, 0 for others; returns the log-sum-exp. `seg`: 4 words of t. NULL:
+ * keys 0 .. t. */
+double attention_ref_row(const double *q, const double *k, size_t k_stride, uint32_t D, double scale,
+                         const uint32_t *seg, uint32_t t, double *p);
 
 /* ---- the host: tiles of queries by blocks of keys; scores fit the level 1 cache and a thread's stack ---- */
 
@@ -40,16 +47,22 @@ struct attend {
     size_t seg_stride;
 };
 
-struct key_ranges { uint32_t begin[2], end[2]; }; /* ascending and disjoint */
+struct key_ranges {
+    uint32_t begin[2], end[2];
+}; /* ascending and disjoint */
 /* The keys that any of tokens t0 .. t0 + rows - 1 sees lie in these. */
 struct key_ranges attention_key_ranges(const struct attend *a, uint32_t t0, uint32_t rows);
 
-struct row_bounds { uint32_t begin[2], end[2]; }; /* begin[0] <= end[0] <= begin[1] <= end[1] <= keys */
+struct row_bounds {
+    uint32_t begin[2], end[2];
+}; /* begin[0] <= end[0] <= begin[1] <= end[1] <= keys */
 /* Which of the keys j0 .. j0 + keys - 1 each of the tokens sees. False: none sees any. */
-bool attention_bounds(const struct attend *a, uint32_t t0, uint32_t rows, uint32_t j0, uint32_t keys, struct row_bounds *bounds);
+bool attention_bounds(const struct attend *a, uint32_t t0, uint32_t rows, uint32_t j0, uint32_t keys,
+                      struct row_bounds *bounds);
 
-/* Forward of one head and up to ATTENTION_ROWS tokens: writes their rows of o and, to lse[r * lse_stride] (NULL: nowhere), the
- * log-sum-exps. */
-void attention_forward_tile(const struct attend *a, uint32_t head, uint32_t t0, uint32_t rows, float *lse, size_t lse_stride);
+/* Forward of one head and up to ATTENTION_ROWS tokens: writes their rows of o and, to lse[r * lse_stride] (NULL:
+ * nowhere), the log-sum-exps. */
+void attention_forward_tile(const struct attend *a, uint32_t head, uint32_t t0, uint32_t rows, float *lse,
+                            size_t lse_stride);
 
 #endif

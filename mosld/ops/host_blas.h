@@ -1,4 +1,5 @@
-/* mosld/ops/host_blas.h - the BLAS as the host variants use it: one thread a call, since the ops share out the work themselves. */
+/* mosld/ops/host_blas.h - the BLAS as the host variants use it: one thread a call, since the ops share out the work
+ * themselves. */
 #ifndef MOSLD_HOST_BLAS_H
 #define MOSLD_HOST_BLAS_H
 

@@ -1,7 +1,7 @@
 /* mosld/ops/host_lanes.h - sums over rows of floats and the exponential, for host variants under MOSLD_CLONES.
  *
- * A sum goes into 16 lanes, element i into lane i mod 16, and the lanes are added as a tree: one order for every processor and
- * number of threads, and a shorter chain of roundings than a plain loop. */
+ * A sum goes into 16 lanes, element i into lane i mod 16, and the lanes are added as a tree: one order for every
+ * processor and number of threads, and a shorter chain of roundings than a plain loop. */
 #ifndef MOSLD_HOST_LANES_H
 #define MOSLD_HOST_LANES_H
 
@@ -61,8 +61,9 @@ HOST_INLINE float host_max(const float *x, size_t n, float least)
     return m[0];
 }
 
-/* exp(x) within 2 units in the last place for -87 <= x <= 88; x beyond is taken as that bound (1.6e-38, 1.7e38), NaN stays NaN. Without
- * branches or calls, so that loops of it vectorise. x = n ln 2 + r, with ln 2 in two parts so that r is exact. */
+/* exp(x) within 2 units in the last place for -87 <= x <= 88; x beyond is taken as that bound (1.6e-38, 1.7e38), NaN
+ * stays NaN. Without branches or calls, so that loops of it vectorise. x = n ln 2 + r, with ln 2 in two parts so that r
+ * is exact. */
 HOST_INLINE float host_exp(float x)
 {
     x = x < -87.0f ? -87.0f : x;

@@ -4,8 +4,8 @@
  *     y  = x r w
  *     dx = r (dy w - x r^2 mean_c(dy w x)),   added to what dx holds, or set
  *
- * For each of rows x heads groups of `cols` neighbours; w: [cols], frozen. The backward pass makes r again from x rather than keep it: x
- * is read in any case, and so it binds four buffers. */
+ * For each of rows x heads groups of `cols` neighbours; w: [cols], frozen. The backward pass makes r again from x
+ * rather than keep it: x is read in any case, and so it binds four buffers. */
 #include "mosld/ops/norm.h"
 
 #include "mosld/ops/host_lanes.h"
@@ -75,7 +75,8 @@ MOSLD_CLONES static void forward_group(const float *x, const float *w, float *y,
         y[c] = x[c] * r * w[c];
 }
 
-MOSLD_CLONES static void backward_group(const float *x, const float *w, const float *dy, float *dx, size_t n, float eps, bool keep)
+MOSLD_CLONES static void backward_group(const float *x, const float *w, const float *dy, float *dx, size_t n, float eps,
+                                        bool keep)
 {
     lanes16 squares = {0}, products = {0};
     float s = 0, q = 0;
@@ -114,7 +115,8 @@ static void norm_item(void *arg, int item, int worker)
             const float *x = job->x + row * p->x_stride + p->x_col + col;
             float *y = job->y + row * p->y_stride + p->y_col + col;
             if (job->dx)
-                backward_group(x, job->w, y, job->dx + row * p->dx_stride + p->dx_col + col, p->cols, p->eps, p->accumulate != 0);
+                backward_group(x, job->w, y, job->dx + row * p->dx_stride + p->dx_col + col, p->cols, p->eps,
+                               p->accumulate != 0);
             else
                 forward_group(x, job->w, y, p->cols, p->eps);
         }
@@ -144,12 +146,16 @@ static void group_a_head(const void *push, uint32_t groups[3])
 
 static const struct op_kernel forward_kernel = {
     .kernel = {"rmsnorm", sizeof(struct rmsnorm_push), 3, {{"x", RT_READ}, {"w", RT_READ}, {"y", RT_WRITE}}},
-    .map = {X, W, Y}, .grid = group_a_head,
+    .map = {X, W, Y},
+    .grid = group_a_head,
 };
 static const struct op_kernel backward_kernel = {
-    .kernel = {"rmsnorm_bwd", sizeof(struct rmsnorm_push), 4,
+    .kernel = {"rmsnorm_bwd",
+               sizeof(struct rmsnorm_push),
+               4,
                {{"x", RT_READ}, {"w", RT_READ}, {"dy", RT_READ}, {"dx", RT_READ_WRITE}}},
-    .map = {X, W, Y, DX}, .grid = group_a_head,
+    .map = {X, W, Y, DX},
+    .grid = group_a_head,
 };
 
 static const struct op_variant rmsnorm_variants[] = {
@@ -157,9 +163,13 @@ static const struct op_variant rmsnorm_variants[] = {
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&forward_kernel}},
 };
 const struct op op_rmsnorm_desc = {
-    .name = "rmsnorm", .n_bindings = 3, .bindings = {{"x", RT_READ, OP_F32}, {"w", RT_READ, OP_F32}, {"y", RT_WRITE, OP_F32}},
-    .push_size = sizeof(struct rmsnorm_push), .ref = rmsnorm_ref,
-    .n_variants = OP_COUNT(rmsnorm_variants), .variants = rmsnorm_variants,
+    .name = "rmsnorm",
+    .n_bindings = 3,
+    .bindings = {{"x", RT_READ, OP_F32}, {"w", RT_READ, OP_F32}, {"y", RT_WRITE, OP_F32}},
+    .push_size = sizeof(struct rmsnorm_push),
+    .ref = rmsnorm_ref,
+    .n_variants = OP_COUNT(rmsnorm_variants),
+    .variants = rmsnorm_variants,
 };
 
 static const struct op_variant rmsnorm_bwd_variants[] = {
@@ -167,10 +177,16 @@ static const struct op_variant rmsnorm_bwd_variants[] = {
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&backward_kernel}},
 };
 const struct op op_rmsnorm_bwd_desc = {
-    .name = "rmsnorm_bwd", .n_bindings = 4,
-    .bindings = {{"x", RT_READ, OP_F32}, {"w", RT_READ, OP_F32}, {"dy", RT_READ, OP_F32}, {"dx", RT_READ_WRITE, OP_F32}},
-    .push_size = sizeof(struct rmsnorm_push), .ref = rmsnorm_bwd_ref,
-    .n_variants = OP_COUNT(rmsnorm_bwd_variants), .variants = rmsnorm_bwd_variants,
+    .name = "rmsnorm_bwd",
+    .n_bindings = 4,
+    .bindings = {{"x", RT_READ, OP_F32},
+                 {"w", RT_READ, OP_F32},
+                 {"dy", RT_READ, OP_F32},
+                 {"dx", RT_READ_WRITE, OP_F32}},
+    .push_size = sizeof(struct rmsnorm_push),
+    .ref = rmsnorm_bwd_ref,
+    .n_variants = OP_COUNT(rmsnorm_bwd_variants),
+    .variants = rmsnorm_bwd_variants,
 };
 
 static enum rt_status check(const char *op, const struct op_rmsnorm *n, struct rt_error *err)
@@ -188,8 +204,14 @@ static enum rt_status check(const char *op, const struct op_rmsnorm *n, struct r
 
 static struct rmsnorm_push push_of(const struct op_rmsnorm *n)
 {
-    return (struct rmsnorm_push){.x_stride = n->x_stride, .x_col = n->x_col, .y_stride = n->y_stride, .y_col = n->y_col, .rows = n->rows,
-                                 .heads = n->heads, .cols = n->cols, .eps = n->eps};
+    return (struct rmsnorm_push){.x_stride = n->x_stride,
+                                 .x_col = n->x_col,
+                                 .y_stride = n->y_stride,
+                                 .y_col = n->y_col,
+                                 .rows = n->rows,
+                                 .heads = n->heads,
+                                 .cols = n->cols,
+                                 .eps = n->eps};
 }
 
 enum rt_status op_rmsnorm(struct rt_device *dev, const struct op_rmsnorm *n, struct rt_error *err)
@@ -206,7 +228,8 @@ enum rt_status op_rmsnorm_bwd(struct rt_device *dev, const struct op_rmsnorm_bwd
     const struct op_rmsnorm *n = &b->n;
     enum rt_status st = check("rmsnorm_bwd", n, err);
     if (!st)
-        st = op_check_rows("rmsnorm_bwd", "dx", b->dx, n->rows, b->dx_stride, b->dx_col, (uint64_t)n->heads * n->cols, err);
+        st = op_check_rows("rmsnorm_bwd", "dx", b->dx, n->rows, b->dx_stride, b->dx_col, (uint64_t)n->heads * n->cols,
+                           err);
     if (st || n->rows == 0 || n->heads == 0 || n->cols == 0)
         return st;
     struct rmsnorm_push p = push_of(n);

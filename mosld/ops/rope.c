@@ -65,7 +65,8 @@ static void rope_item(void *arg, int item, int worker)
     const struct rope_push *p = job->p;
     size_t first = (size_t)item * job->rows_item;
     for (size_t t = first; t < p->rows && t < first + job->rows_item; t++)
-        rotate_row(job->x + t * p->stride + p->col, job->table + (size_t)job->pos[t] * p->head_dim, p->heads, p->head_dim / 2, p->sign);
+        rotate_row(job->x + t * p->stride + p->col, job->table + (size_t)job->pos[t] * p->head_dim, p->heads,
+                   p->head_dim / 2, p->sign);
 }
 
 static void rope_host(struct rt_device *dev, void *const *b, const void *push)
@@ -87,24 +88,30 @@ static void pair_an_invocation(const void *push, uint32_t groups[3])
 
 static const struct op_kernel rope_kernel = {
     .kernel = {"rope", sizeof(struct rope_push), 3, {{"x", RT_READ_WRITE}, {"table", RT_READ}, {"pos", RT_READ}}},
-    .map = {X, TABLE, POS}, .grid = pair_an_invocation,
+    .map = {X, TABLE, POS},
+    .grid = pair_an_invocation,
 };
 static const struct op_variant rope_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = rope_host},
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&rope_kernel}},
 };
 const struct op op_rope_desc = {
-    .name = "rope", .n_bindings = 3,
+    .name = "rope",
+    .n_bindings = 3,
     .bindings = {{"x", RT_READ_WRITE, OP_F32}, {"table", RT_READ, OP_F32}, {"pos", RT_READ, OP_U32}},
-    .push_size = sizeof(struct rope_push), .ref = rope_ref,
-    .n_variants = OP_COUNT(rope_variants), .variants = rope_variants,
+    .push_size = sizeof(struct rope_push),
+    .ref = rope_ref,
+    .n_variants = OP_COUNT(rope_variants),
+    .variants = rope_variants,
 };
 
 enum rt_status op_rope(struct rt_device *dev, const struct op_rope *r, struct rt_error *err)
 {
     if (r->head_dim % 2 || r->head_dim > 2 * MOST_HALF)
-        return rt_fail(err, RT_FAILED, "rope: a head of %u values; it must be even and at most %u", r->head_dim, 2 * MOST_HALF);
-    enum rt_status st = op_check_rows("rope", "x", r->x, r->rows, r->stride, r->col, (uint64_t)r->heads * r->head_dim, err);
+        return rt_fail(err, RT_FAILED, "rope: a head of %u values; it must be even and at most %u", r->head_dim,
+                       2 * MOST_HALF);
+    enum rt_status st =
+        op_check_rows("rope", "x", r->x, r->rows, r->stride, r->col, (uint64_t)r->heads * r->head_dim, err);
     if (!st)
         st = op_check_rows("rope", "pos", r->pos, r->rows, 1, 0, 1, err);
     if (st || r->rows == 0 || r->heads == 0 || r->head_dim == 0)

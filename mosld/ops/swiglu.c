@@ -4,7 +4,8 @@
  *     du = dh g s
  *     dg = dh u s (1 + g (1 - s))
  *
- * gu, dgu: [T, 2 F], gate then up. h, dh: [T, F]. Bound by memory on every device: one pass over the words, no intermediate. */
+ * gu, dgu: [T, 2 F], gate then up. h, dh: [T, F]. Bound by memory on every device: one pass over the words, no
+ * intermediate. */
 #include "mosld/ops/swiglu.h"
 
 #include "mosld/ops/host_lanes.h"
@@ -18,7 +19,7 @@
 #define MOST_GROUPS 2048
 #define GROUP 128
 
-enum { GU, OUT_H };            /* bindings of swiglu */
+enum { GU, OUT_H }; /* bindings of swiglu */
 enum { BWD_GU, BWD_DH, BWD_DGU };
 
 /* ---- the truth ---- */
@@ -69,8 +70,8 @@ MOSLD_CLONES static void forward_row(const float *restrict g, const float *restr
         h[i] = g[i] / (1.0f + host_exp(-g[i])) * u[i];
 }
 
-MOSLD_CLONES static void backward_row(const float *restrict g, const float *restrict u, const float *restrict dh, float *restrict dg,
-                                      float *restrict du, size_t n)
+MOSLD_CLONES static void backward_row(const float *restrict g, const float *restrict u, const float *restrict dh,
+                                      float *restrict dg, float *restrict du, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         float s = 1.0f / (1.0f + host_exp(-g[i])), ds = dh[i] * s;
@@ -122,11 +123,12 @@ static void grid4(const void *push, uint32_t groups[3]) { grid_of(push, 4, group
 
 #define FORWARD(variant, grid_fn)                                                                                      \
     {                                                                                                                  \
-        .kernel = {variant, sizeof(struct swiglu_push), 2, {{"gu", RT_READ}, {"h", RT_WRITE}}}, .map = {GU, OUT_H}, .grid = grid_fn \
+        .kernel = {variant, sizeof(struct swiglu_push), 2, {{"gu", RT_READ}, {"h", RT_WRITE}}}, .map = {GU, OUT_H},    \
+        .grid = grid_fn                                                                                                \
     }
 #define BACKWARD(variant, grid_fn)                                                                                     \
     {                                                                                                                  \
-        .kernel = {variant, sizeof(struct swiglu_push), 3, {{"gu", RT_READ}, {"dh", RT_READ}, {"dgu", RT_WRITE}}},    \
+        .kernel = {variant, sizeof(struct swiglu_push), 3, {{"gu", RT_READ}, {"dh", RT_READ}, {"dgu", RT_WRITE}}},     \
         .map = {BWD_GU, BWD_DH, BWD_DGU}, .grid = grid_fn                                                              \
     }
 static const struct op_kernel forward4 = FORWARD("swiglu.vec4", grid4), forward1 = FORWARD("swiglu", grid1);
@@ -138,9 +140,13 @@ static const struct op_variant swiglu_variants[] = {
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&forward1}},
 };
 const struct op op_swiglu_desc = {
-    .name = "swiglu", .n_bindings = 2, .bindings = {{"gu", RT_READ, OP_F32}, {"h", RT_WRITE, OP_F32}},
-    .push_size = sizeof(struct swiglu_push), .ref = swiglu_ref,
-    .n_variants = OP_COUNT(swiglu_variants), .variants = swiglu_variants,
+    .name = "swiglu",
+    .n_bindings = 2,
+    .bindings = {{"gu", RT_READ, OP_F32}, {"h", RT_WRITE, OP_F32}},
+    .push_size = sizeof(struct swiglu_push),
+    .ref = swiglu_ref,
+    .n_variants = OP_COUNT(swiglu_variants),
+    .variants = swiglu_variants,
 };
 
 static const struct op_variant swiglu_bwd_variants[] = {
@@ -149,24 +155,29 @@ static const struct op_variant swiglu_bwd_variants[] = {
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&backward1}},
 };
 const struct op op_swiglu_bwd_desc = {
-    .name = "swiglu_bwd", .n_bindings = 3,
+    .name = "swiglu_bwd",
+    .n_bindings = 3,
     .bindings = {{"gu", RT_READ, OP_F32}, {"dh", RT_READ, OP_F32}, {"dgu", RT_WRITE, OP_F32}},
-    .push_size = sizeof(struct swiglu_push), .ref = swiglu_bwd_ref,
-    .n_variants = OP_COUNT(swiglu_bwd_variants), .variants = swiglu_bwd_variants,
+    .push_size = sizeof(struct swiglu_push),
+    .ref = swiglu_bwd_ref,
+    .n_variants = OP_COUNT(swiglu_bwd_variants),
+    .variants = swiglu_bwd_variants,
 };
 
-enum rt_status op_swiglu(struct rt_device *dev, struct rt_span gu, struct rt_span h, uint32_t T, uint32_t F, struct rt_error *err)
+enum rt_status op_swiglu(struct rt_device *dev, struct rt_span gu, struct rt_span h, uint32_t T, uint32_t F,
+                         struct rt_error *err)
 {
     uint32_t wide = op_row_words(2ull * F);
     enum rt_status st = op_check_rows("swiglu", "gu", gu, T, wide, 0, wide, err);
     if (!st)
         st = op_check_rows("swiglu", "h", h, T, F, 0, F, err);
     return st || T == 0 || F == 0
-               ? st : op_launch(dev, &op_swiglu_desc, (struct rt_span[]){gu, h}, &(struct swiglu_push){T, F}, err);
+               ? st
+               : op_launch(dev, &op_swiglu_desc, (struct rt_span[]){gu, h}, &(struct swiglu_push){T, F}, err);
 }
 
-enum rt_status op_swiglu_bwd(struct rt_device *dev, struct rt_span gu, struct rt_span dh, struct rt_span dgu, uint32_t T, uint32_t F,
-                             struct rt_error *err)
+enum rt_status op_swiglu_bwd(struct rt_device *dev, struct rt_span gu, struct rt_span dh, struct rt_span dgu,
+                             uint32_t T, uint32_t F, struct rt_error *err)
 {
     uint32_t wide = op_row_words(2ull * F);
     enum rt_status st = op_check_rows("swiglu_bwd", "gu", gu, T, wide, 0, wide, err);
@@ -175,5 +186,6 @@ enum rt_status op_swiglu_bwd(struct rt_device *dev, struct rt_span gu, struct rt
     if (!st)
         st = op_check_rows("swiglu_bwd", "dgu", dgu, T, wide, 0, wide, err);
     return st || T == 0 || F == 0
-               ? st : op_launch(dev, &op_swiglu_bwd_desc, (struct rt_span[]){gu, dh, dgu}, &(struct swiglu_push){T, F}, err);
+               ? st
+               : op_launch(dev, &op_swiglu_bwd_desc, (struct rt_span[]){gu, dh, dgu}, &(struct swiglu_push){T, F}, err);
 }

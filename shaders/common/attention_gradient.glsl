@@ -1,4 +1,5 @@
-// What the two kernels of attention's gradient share: the weights p and their gradients of one tile of queries and keys.
+// What the two kernels of attention's gradient share: the weights p and their gradients of one tile of queries and
+// keys.
 #ifndef ATTENTION_GRADIENT_GLSL
 #define ATTENTION_GRADIENT_GLSL
 
@@ -34,7 +35,8 @@ void begin_rows(uint head, uint t0, uint rows)
 }
 
 // weight = p = exp(scale q k^T - lse); slope = p (do v^T - delta) scale, the gradient of q k^T.
-void tile_gradient(uint head, uint kv_head, uint t0, uint rows, uint j0, uint keys, out float weight[8], out float slope[8])
+void tile_gradient(uint head, uint kv_head, uint t0, uint rows, uint j0, uint keys, out float weight[8],
+                   out float slope[8])
 {
     uint k_col = o_stride + kv_head * p.head_dim, v_col = k_col + p.kv_heads * p.head_dim;
     float s[8], dp[8];

@@ -1,8 +1,9 @@
-// What the attention kernels share: three 32 x 32 tiles in shared memory (12.4 KiB), products of them in registers, and which
-// keys a query token sees.
+// What the attention kernels share: three 32 x 32 tiles in shared memory (12.4 KiB), products of them in registers, and
+// which keys a query token sees.
 //
-// 128 invocations; each holds 2 x 4 sums of a tile: rows row and row + 16, columns col + 8 j. Head dimensions go through
-// the tiles 32 at a time, so the shared memory needed does not grow with them. Rows are padded to 33 words against bank conflicts.
+// 128 invocations; each holds 2 x 4 sums of a tile: rows row and row + 16, columns col + 8 j. Head dimensions go
+// through the tiles 32 at a time, so the shared memory needed does not grow with them. Rows are padded to 33 words
+// against bank conflicts.
 #ifndef ATTENTION_TILE_GLSL
 #define ATTENTION_TILE_GLSL
 
@@ -22,11 +23,12 @@ shared uint seen_own[TILE], seen_begin[TILE], seen_end[TILE]; // of each query r
 uint row_of(uint i) { return gl_LocalInvocationIndex / 8 + 16 * (i / 4); }
 uint col_of(uint i) { return gl_LocalInvocationIndex % 8 + 8 * (i % 4); }
 
-// tile[r, c] = values[begin + r * stride + c] for r < rows and c < cols, else 0. Its own names end in _, since arguments are expressions.
-#define LOAD_TILE(tile, values, begin, stride, rows, cols)                                                              \
-    for (uint k_ = gl_LocalInvocationIndex; k_ < TILE * TILE; k_ += GROUP) {                                            \
-        uint r_ = k_ / TILE, c_ = k_ % TILE;                                                                            \
-        tile[r_ * PITCH + c_] = r_ < (rows) && c_ < (cols) ? values[(begin) + r_ * (stride) + c_] : 0.0;                \
+// tile[r, c] = values[begin + r * stride + c] for r < rows and c < cols, else 0. Its own names end in _, since
+// arguments are expressions.
+#define LOAD_TILE(tile, values, begin, stride, rows, cols)                                                    \
+    for (uint k_ = gl_LocalInvocationIndex; k_ < TILE * TILE; k_ += GROUP) {                                  \
+        uint r_ = k_ / TILE, c_ = k_ % TILE;                                                                  \
+        tile[r_ * PITCH + c_] = r_ < (rows) && c_ < (cols) ? values[(begin) + r_ * (stride) + c_] : 0.0;      \
     }
 
 // acc[r, c] += sum_k a[r, k] b[c, k]

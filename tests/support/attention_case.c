@@ -12,10 +12,14 @@ bool attention_sees(const uint32_t *seg, uint32_t t, uint32_t j)
 static uint32_t next_length(enum packing packing, uint32_t T, uint32_t begin, uint32_t n)
 {
     switch (packing) {
-    case PACK_ONE: return T;
-    case PACK_TWO: return (T + 1) / 2;
-    case PACK_SHORT: return n % 11 + 1;
-    default: return begin == 0 ? T / 3 : begin >= T / 5 * 4 ? T : n % 9 + 1;
+    case PACK_ONE:
+        return T;
+    case PACK_TWO:
+        return (T + 1) / 2;
+    case PACK_SHORT:
+        return n % 11 + 1;
+    default:
+        return begin == 0 ? T / 3 : begin >= T / 5 * 4 ? T : n % 9 + 1;
     }
 }
 

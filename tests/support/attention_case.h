@@ -7,11 +7,11 @@
 
 /* How T tokens are packed. */
 enum packing {
-    PACK_ONE,     /* one sequence */
-    PACK_SHORT,   /* sequences of 1, 2, 3, ... 11 tokens, then again */
-    PACK_TWO,     /* two halves */
-    PACK_SHARED,  /* a prompt of T / 3, then answers of 1 .. 9 tokens that each see the prompt and themselves; then, from 4/5 T on, one
-                   * more sequence that sees nothing else */
+    PACK_ONE,    /* one sequence */
+    PACK_SHORT,  /* sequences of 1, 2, 3, ... 11 tokens, then again */
+    PACK_TWO,    /* two halves */
+    PACK_SHARED, /* a prompt of T / 3, then answers of 1 .. 9 tokens that each see the prompt and themselves; then, from
+                  * 4/5 T on, one more sequence that sees nothing else */
 };
 
 /* seg [T, 4] as mosld/ops/attention.h says; `last` is found by asking every pair. The caller frees it. */

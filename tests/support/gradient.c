@@ -24,8 +24,9 @@ void test_gradient(const char *label, const struct gradient_check *c, double tol
         double x = ((const double *)c->bindings[c->input])[i];
         double slope = (loss_at(c, i, x + h) - loss_at(c, i, x - h)) / (2 * h);
         ((double *)c->bindings[c->input])[i] = x;
-        ck_assert_msg(fabs(slope - c->d_input[i]) <= tolerance * (1 + fabs(slope)), "%s: gradient %llu is %.12g by differences, backward says %.12g",
-                      label, (unsigned long long)i, slope, c->d_input[i]);
+        ck_assert_msg(fabs(slope - c->d_input[i]) <= tolerance * (1 + fabs(slope)),
+                      "%s: gradient %llu is %.12g by differences, backward says %.12g", label, (unsigned long long)i,
+                      slope, c->d_input[i]);
     }
 }
 
