@@ -60,8 +60,9 @@ def greedy(double, fast, ids, count):
     """The `count` likeliest tokens after `ids` and the smallest gap to the second likeliest. Found by transformers in float32
     with a cache, which is fast, and confirmed by one pass in float64 over all of them."""
     with torch.no_grad():
+        prompt = torch.tensor([ids])  # the mask is given, else the end tokens of a chat are taken for padding
         found = fast.generate(
-            torch.tensor([ids]), do_sample=False, max_new_tokens=count, eos_token_id=None, pad_token_id=2
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=count, eos_token_id=None
         )
         found = found[0, len(ids) :].tolist()
         top = double.logits((ids + found)[:-1])[-count:].topk(2)
