@@ -16,15 +16,26 @@
 
 static bool begins(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
 
+static const char *const our_files[] = {"metrics.jsonl", "run.json", "adapter_config.json", "adapter_model.safetensors"};
+#define N_OUR_FILES (sizeof our_files / sizeof *our_files)
+
 /* What a run writes into its folder; nothing else there is ever touched. */
 static bool is_ours(const char *name)
 {
-    return begins(name, "checkpoint-") || begins(name, "events.out.tfevents.") || strcmp(name, "metrics.jsonl") == 0 ||
-           strcmp(name, "run.json") == 0 || strcmp(name, "adapter_config.json") == 0 || strcmp(name, "adapter_model.safetensors") == 0;
+    bool ours = begins(name, "checkpoint-") || begins(name, "events.out.tfevents.");
+    for (size_t i = 0; i < N_OUR_FILES; i++)
+        ours = ours || strcmp(name, our_files[i]) == 0;
+    return ours;
 }
 
-/* Checkpoints that were being written or removed when a run was killed. */
-static bool is_remnant(const char *name) { return begins(name, ".checkpoint-"); }
+/* What was being written or removed when a run was killed: checkpoints under a hidden name, files under file_writer's. */
+static bool is_remnant(const char *name)
+{
+    bool remnant = begins(name, ".checkpoint-");
+    for (size_t i = 0; i < N_OUR_FILES; i++)
+        remnant = remnant || (begins(name, our_files[i]) && begins(name + strlen(our_files[i]), ".tmp-"));
+    return remnant;
+}
 
 int64_t run_step_of(const char *name)
 {
@@ -103,12 +114,14 @@ static bool holds_run(const char *out)
     return found;
 }
 
+static bool is_last(const char *resume) { return strcmp(resume, "last") == 0 || strcmp(resume, "true") == 0; }
+
 /* Whether the run goes on in the folder where its checkpoint is; else the folder is treated as that of a new run. */
 static bool resumes_here(const struct mosld_train_params *p)
 {
     if (!p->resume)
         return false;
-    if (strcmp(p->resume, "last") == 0 || strcmp(p->resume, "true") == 0)
+    if (is_last(p->resume))
         return true;
     char *above = file_join(p->resume, ".."), *there = above ? realpath(above, NULL) : NULL, *here = realpath(p->out, NULL);
     bool same = there && here && strcmp(there, here) == 0;
@@ -124,6 +137,8 @@ enum rt_status run_open_folder(struct mosld_run *run, struct rt_error *err)
     bool resumes = resumes_here(p);
     if (resumes && !file_is_folder(p->out))
         return rt_fail(err, RT_USAGE, "resume_from_checkpoint: there is no folder %s with a run to go on with", p->out);
+    if (p->resume && !is_last(p->resume) && !file_is_folder(p->resume))
+        return rt_fail(err, RT_BAD_FILE, "resume_from_checkpoint: there is no folder %s", p->resume);
     enum rt_status st = file_make_folders(p->out, err);
     char *path = st ? NULL : file_join(p->out, ".lock");
     if (st)
