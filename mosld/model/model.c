@@ -2,8 +2,8 @@
 #include "mosld/model/model.h"
 
 #include "mosld/model/model_file.h"
+#include "mosld/ops/rope.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -220,11 +220,7 @@ static enum rt_status make_rope_table(struct mosld_model *m, struct rt_error *er
     enum rt_status st = table && inv_freq ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for the RoPE table");
     if (!st) {
         mosld_config_inv_freq(&m->config, inv_freq);
-        for (uint32_t p = 0; p < m->positions; p++)
-            for (uint32_t i = 0; i < half; i++) {
-                table[2ull * (p * (uint64_t)half + i)] = (float)cos(p * inv_freq[i]);
-                table[2ull * (p * (uint64_t)half + i) + 1] = (float)sin(p * inv_freq[i]);
-            }
+        op_rope_table(inv_freq, m->positions, m->config.head_dim, table);
         st = rt_upload(m->dev, m->rope_table, 0, table, 8ull * m->positions * half, err);
     }
     free(table);

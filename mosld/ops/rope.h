@@ -10,17 +10,9 @@
 
 #include "runtime/rt.h"
 
-enum op_rope_scaling { OP_ROPE_DEFAULT, OP_ROPE_LINEAR, OP_ROPE_LLAMA3 };
-
-struct op_rope_params {
-    double theta;
-    enum op_rope_scaling scaling;
-    double factor;                                     /* linear, llama3 */
-    double low_freq_factor, high_freq_factor;          /* llama3 */
-    double original_max_position_embeddings;           /* llama3 */
-};
-/* Fills table [positions, head_dim / 2, 2] with cosine and sine. */
-void op_rope_table(const struct op_rope_params *params, uint32_t positions, uint32_t head_dim, float *table);
+/* Fills table [positions, head_dim / 2, 2] with the cosine and sine of pos * inv_freq[i]. Whatever scaling a model has is in inv_freq
+ * [head_dim / 2] already. */
+void op_rope_table(const double *inv_freq, uint32_t positions, uint32_t head_dim, float *table);
 
 struct op_rope {
     struct rt_span x, table, pos;
