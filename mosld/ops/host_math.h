@@ -53,12 +53,17 @@ HOST_INLINE float host_half(uint16_t half)
 }
 
 /* e^x within 2 ulp, without branches or calls, so that loops of it vectorise. e^x below 2^-125.5 is 0 (masked scores vanish, and no
- * subnormal slows the loop down); above 88.72 it stays at that value's, finite; NaN stays NaN. */
+ * subnormal slows the loop down); above 88.72 it stays at that value's, finite. NaN and infinities give NaN. */
 HOST_INLINE float mosld_expf(float x)
 {
     const float magic = 12582912.0f; /* 1.5 x 2^23: adding it rounds to an integer, which then stands in the low bits */
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.72f ? 88.72f : x;
+    const float no_number = x - x;   /* 0, but NaN where x is not finite: clamping hides that */
+    /* Clamped to [-87, 88.72] as integers: a comparison of floats may trap, so gcc leaves it a branch and the loop scalar. */
+    int32_t above = (int32_t)host_bits(x);
+    above = above < 0x42b170a4 ? above : 0x42b170a4;
+    uint32_t below = (uint32_t)above;
+    below = below < 0xc2ae0000u ? below : 0xc2ae0000u;
+    x = host_float(below);
     float t = x * 1.44269504088896341f + magic;
     float n = t - magic;
     float r = x - n * 0.693359375f; /* ln 2 in two parts, the first short enough for an exact product */
@@ -72,7 +77,7 @@ HOST_INLINE float mosld_expf(float x)
     p = p * (r * r) + r;
     p = p + 1.0f;
     /* 2 p 2^(n - 1) and not p 2^n, since 2^128 is not a float. At n = -126 the exponent field is 0: the product is 0. */
-    return 2.0f * p * host_float((host_bits(t) + 126u - host_bits(magic)) << 23);
+    return 2.0f * p * host_float((host_bits(t) + 126u - host_bits(magic)) << 23) + no_number;
 }
 
 #endif
