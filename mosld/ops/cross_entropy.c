@@ -1,14 +1,17 @@
 /* mosld/ops/cross_entropy.c - the loss of a slice of target tokens and its gradient, in place of the logits.
  *
- *     m = max_v l_v;   s = sum_v e^(l_v - m);   loss = log s + m - l_target;   l_v <- grad_scale (e^(l_v - m) / s - [v = target])
+ *     m = max_v l_v;   s = sum_v e^(l_v - m);   loss = log s + m - l_target;
+ *     l_v <- grad_scale (e^(l_v - m) / s - [v = target])
  *
- * logits: [n, V]; targets, loss: see loss.h. The sum is at least 1, so its logarithm is tame, and no difference of logits is above 0, so
- * nothing overflows. Vulkan makes maximum and sum in one pass; the host in two, since a row stays in its cache. */
+ * logits: [n, V]; targets, loss: see loss.h. The sum is at least 1, so its logarithm is tame, and no difference of
+ * logits is above 0, so nothing overflows. Vulkan makes maximum and sum in one pass; the host in two, since a row stays
+ * in its cache. */
 #include "mosld/ops/loss.h"
 #include "mosld/ops/host_math.h"
 #include "mosld/ops/op.h"
 #include "shaders/cross_entropy.h"
 
+#include <float.h>
 #include <math.h>
 
 enum { LOGITS, TARGETS, LOSS };
@@ -36,39 +39,40 @@ static void cross_entropy_ref(void *const *bindings, const void *push)
 
 /* ---- host ---- */
 
-#define LANES 16  /* partial maxima and sums: fixed, so that every version adds in the same order */
-#define BLOCK 512 /* exponentials between two sums */
+#define LANES 16     /* partial sums: fixed, so that every version adds in the same order */
+#define MAX_LANES 64 /* partial maxima: so many that gcc vectorises the loop before it unrolls it */
+#define BLOCK 2048   /* logits whose maximum, or exponentials whose sum, is made at a time */
 
-HOST_INLINE float row_max(const float *l, uint32_t n)
+HOST_INLINE float block_max(const float *l, uint32_t n)
 {
-    float m[LANES], max = l[0];
+    float m[MAX_LANES], max = l[0];
     uint32_t v = 0;
-    for (uint32_t j = 0; j < LANES; j++)
+    for (uint32_t j = 0; j < MAX_LANES; j++)
         m[j] = l[0];
-    for (; v + LANES <= n; v += LANES)
-        for (uint32_t j = 0; j < LANES; j++)
+    for (; v + MAX_LANES <= n; v += MAX_LANES)
+        for (uint32_t j = 0; j < MAX_LANES; j++)
             m[j] = l[v + j] > m[j] ? l[v + j] : m[j];
     for (; v < n; v++)
         max = l[v] > max ? l[v] : max;
-    for (uint32_t j = 0; j < LANES; j++)
+    for (uint32_t j = 0; j < MAX_LANES; j++)
         max = m[j] > max ? m[j] : max;
     return max;
 }
 
-/* The lowest index of `max`; n, which is no index, in a row of NaN. */
-HOST_INLINE uint32_t row_find(const float *l, uint32_t n, float max)
+/* The maximum, and its lowest index (n, which is none, in a row of NaN): only the block where it stands is searched. */
+HOST_INLINE float row_max(const float *l, uint32_t n, uint32_t *index)
 {
-    uint32_t v = 0;
-    for (; v + LANES <= n; v += LANES) {
-        uint32_t found = 0;
-        for (uint32_t j = 0; j < LANES; j++)
-            found |= l[v + j] == max;
-        if (found)
-            break;
+    float max = -FLT_MAX;
+    uint32_t block = 0;
+    for (uint32_t v = 0; v < n; v += BLOCK) {
+        float m = block_max(l + v, n - v < BLOCK ? n - v : BLOCK);
+        block = m > max ? v : block;
+        max = m > max ? m : max;
     }
-    while (v < n && l[v] != max)
-        v++;
-    return v;
+    while (block < n && l[block] != max)
+        block++;
+    *index = block;
+    return max;
 }
 
 HOST_INLINE float block_sum(const float *e, uint32_t n)
@@ -97,8 +101,9 @@ HOST_INLINE void exp_to(float *restrict e, const float *restrict l, uint32_t n, 
         e[j] = mosld_expf(l[j] - max);
 }
 
-/* The sum of e^(l - max), block by block in double; the exponentials replace the logits where `keep`. Two loops and not one with a
- * pointer to either place: the compiler would take the slow way where source and destination are the same. */
+/* The sum of e^(l - max), block by block in double; the exponentials replace the logits where `keep`. Two loops and not
+ * one with a pointer to either place: the compiler would take the slow way where source and destination are the same.
+ * */
 HOST_INLINE double row_exp(float *l, uint32_t n, float max, bool keep)
 {
     float buffer[BLOCK];
@@ -125,8 +130,7 @@ MOSLD_CLONES static void loss_row(const struct loss_job *job, size_t i)
 {
     const struct cross_entropy_push *p = job->p;
     uint32_t V = p->V, target = job->targets[p->row0 + i], *out = job->loss + 2 * (p->row0 + i);
-    float *l = job->logits + i * V, max = row_max(l, V), at = target < V ? l[target] : max;
-    out[1] = row_find(l, V, max);
+    float *l = job->logits + i * V, max = row_max(l, V, &out[1]), at = target < V ? l[target] : max;
     double sum = row_exp(l, V, max, p->grad_scale != 0);
     out[0] = host_bits((float)(log(sum) + ((double)max - at)));
     if (p->grad_scale == 0)
