@@ -1,10 +1,11 @@
-/* mosld/ops/dropout.c - dropout with a mask that can be drawn again: on the weights of A (equation 2 of the paper), or on an input.
+/* mosld/ops/dropout.c - dropout with a mask that can be drawn again: on the weights of A (equation 2 of the paper), or
+ * on an input.
  *
  *     y_i (+)= x_i mask_i / (1 - p)   for i < dropped;      y_i (+)= x_i   for dropped <= i < n
  *
- * mask_i is 1 where word i % 4 of the Philox block of counter (i / 4, module, layer, site) is below (1 - p) 2^32, else 0, or is given.
- * The op is linear in x with a diagonal matrix, so backward is the same op on the gradient. p and the key stand in the step block; p = 0
- * draws nothing. A given mask is a f32 factor, divided by 1 - p as a drawn one. */
+ * mask_i is 1 where word i % 4 of the Philox block of counter (i / 4, module, layer, site) is below (1 - p) 2^32, else
+ * 0, or is given. The op is linear in x with a diagonal matrix, so backward is the same op on the gradient. p and the
+ * key stand in the step block; p = 0 draws nothing. A given mask is a f32 factor, divided by 1 - p as a drawn one. */
 #include "mosld/ops/mixture.h"
 #include "mosld/ops/op.h"
 #include "mosld/ops/philox.h"
@@ -33,7 +34,8 @@ static double ref_mask(const struct dropout_push *p, const uint32_t *step, doubl
 static void dropout_ref(void *const *bindings, const void *push)
 {
     const struct dropout_push *p = push;
-    const double *x = (const double *)bindings[X] + p->x_offset, *mask = (const double *)bindings[MASK] + p->mask_offset;
+    const double *x = (const double *)bindings[X] + p->x_offset,
+                 *mask = (const double *)bindings[MASK] + p->mask_offset;
     double *y = (double *)bindings[Y] + p->y_offset;
     const uint32_t *step = bindings[STEP];
     double drop = host_float(step[STEP_DROPOUT]);
@@ -59,13 +61,18 @@ struct dropout_job {
 HOST_INLINE void draw_factors(const struct dropout_job *job, uint32_t first, float factor[BLOCK])
 {
     uint32_t words[4][PHILOX_LANES], threshold = philox_threshold(job->drop);
+    float scale = job->scale;
     philox_lanes(first / 4, job->p->module, job->p->layer, job->p->site, job->key, words);
-    for (uint32_t i = 0; i < PHILOX_LANES; i++)
-        for (uint32_t w = 0; w < 4; w++)
-            factor[4 * i + w] = words[w][i] < threshold ? job->scale : 0;
+    for (uint32_t i = 0; i < PHILOX_LANES; i++) { /* written out, so that gcc interleaves registers */
+        factor[4 * i] = words[0][i] < threshold ? scale : 0;
+        factor[4 * i + 1] = words[1][i] < threshold ? scale : 0;
+        factor[4 * i + 2] = words[2][i] < threshold ? scale : 0;
+        factor[4 * i + 3] = words[3][i] < threshold ? scale : 0;
+    }
 }
 
-HOST_INLINE void apply(const float *restrict x, const float *restrict factor, float *restrict y, uint32_t n, bool accumulate)
+HOST_INLINE void apply(const float *restrict x, const float *restrict factor, float *restrict y, uint32_t n,
+                       bool accumulate)
 {
     if (accumulate)
         for (uint32_t i = 0; i < n; i++)
@@ -104,8 +111,11 @@ static void dropout_host(struct rt_device *dev, void *const *bindings, const voi
 {
     const struct dropout_push *p = push;
     const uint32_t *step = bindings[STEP];
-    struct dropout_job job = {.p = p, .x = (const float *)bindings[X] + p->x_offset, .y = (float *)bindings[Y] + p->y_offset,
-                              .drop = host_float(step[STEP_DROPOUT]), .scale = 1};
+    struct dropout_job job = {.p = p,
+                              .x = (const float *)bindings[X] + p->x_offset,
+                              .y = (float *)bindings[Y] + p->y_offset,
+                              .drop = host_float(step[STEP_DROPOUT]),
+                              .scale = 1};
     if (p->given)
         job.mask = (const float *)bindings[MASK] + p->mask_offset;
     if (job.drop > 0)
@@ -146,7 +156,10 @@ static const struct op_variant variants[] = {
 const struct op op_dropout_desc = {
     .name = "dropout",
     .n_bindings = 4,
-    .bindings = {{"x", RT_READ, OP_F32}, {"y", RT_READ_WRITE, OP_F32}, {"mask", RT_READ, OP_F32}, {"step", RT_READ, OP_U32}},
+    .bindings = {{"x", RT_READ, OP_F32},
+                 {"y", RT_READ_WRITE, OP_F32},
+                 {"mask", RT_READ, OP_F32},
+                 {"step", RT_READ, OP_U32}},
     .push_size = sizeof(struct dropout_push),
     .ref = dropout_ref,
     .n_variants = OP_COUNT(variants),
@@ -155,8 +168,8 @@ const struct op op_dropout_desc = {
 
 static enum rt_status too_large(uint64_t rows, uint64_t cols, struct rt_error *err)
 {
-    return rt_fail(err, RT_NO_MEMORY, "dropout of %llu rows of %llu elements: more than 2^32 elements at once", (unsigned long long)rows,
-                   (unsigned long long)cols);
+    return rt_fail(err, RT_NO_MEMORY, "dropout of %llu rows of %llu elements: more than 2^32 elements at once",
+                   (unsigned long long)rows, (unsigned long long)cols);
 }
 
 enum rt_status op_dropout_weights(struct rt_device *dev, const struct op_dropout_weights *d, struct rt_error *err)
@@ -164,9 +177,16 @@ enum rt_status op_dropout_weights(struct rt_device *dev, const struct op_dropout
     uint64_t rows = (uint64_t)d->r + d->experts, n;
     if (__builtin_mul_overflow(rows, (uint64_t)d->cols, &n) || n > UINT32_MAX)
         return too_large(rows, d->cols, err);
-    struct dropout_push push = {.n = (uint32_t)n, .dropped = d->r * d->cols, .x_offset = d->x_offset, .y_offset = d->y_offset,
-                                .mask_offset = d->given ? d->mask_offset : 0, .module = d->module, .layer = d->layer,
-                                .site = DROPOUT_SITE_WEIGHTS, .given = d->given, .accumulate = d->accumulate};
+    struct dropout_push push = {.n = (uint32_t)n,
+                                .dropped = d->r * d->cols,
+                                .x_offset = d->x_offset,
+                                .y_offset = d->y_offset,
+                                .mask_offset = d->given ? d->mask_offset : 0,
+                                .module = d->module,
+                                .layer = d->layer,
+                                .site = DROPOUT_SITE_WEIGHTS,
+                                .given = d->given,
+                                .accumulate = d->accumulate};
     struct rt_span mask = d->given ? d->mask : d->step; /* unread then: any span will do, and a null one too */
     return op_launch(dev, &op_dropout_desc, (struct rt_span[]){d->x, d->y, mask, d->step}, &push, err);
 }

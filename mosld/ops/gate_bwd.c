@@ -2,9 +2,10 @@
  *
  *     dg_e = <dz_e, u>;   du = sum_e g_e dz_e;   dl_e = g_e (dg_e - sum_j g_j dg_j) + b p_e (f_e - sum_j p_j f_j)
  *
- * ul as in gate.c; dz: [T, E r]; dul: like ul, the r + E columns of this module are overwritten and the others left alone. g is made again
- * from l, which costs less than to keep it. Experts that were not kept have g = 0, so their dz is not read, and their logits move by the
- * balance loss alone: f = stats[0 .. E] of router_stats is a constant of it, b = `balance` its factor (mixture.h). */
+ * ul as in gate.c; dz: [T, E r]; dul: like ul, the r + E columns of this module are overwritten and the others left
+ * alone. g is made again from l, which costs less than to keep it. Experts that were not kept have g = 0, so their dz
+ * is not read, and their logits move by the balance loss alone: f = stats[0 .. E] of router_stats is a constant of it,
+ * b = `balance` its factor (mixture.h). */
 #include "mosld/ops/gate_row.h"
 #include "mosld/ops/op.h"
 #include "shaders/gate.h"
@@ -48,23 +49,24 @@ struct gate_bwd_job {
 
 #define LANES 8 /* partial sums of a product, so that it vectorises and every version adds in the same order */
 
-/* <dz, u>, and du += g dz, in one pass over dz. */
-HOST_INLINE float dot_and_add(const float *restrict dz, const float *restrict u, float *restrict du, float g, uint32_t r)
+HOST_INLINE float dot(const float *dz, const float *u, uint32_t r)
 {
     float s[LANES] = {0}, sum = 0;
     uint32_t i = 0;
     for (; i + LANES <= r; i += LANES)
-        for (uint32_t j = 0; j < LANES; j++) {
+        for (uint32_t j = 0; j < LANES; j++)
             s[j] += dz[i + j] * u[i + j];
-            du[i + j] += g * dz[i + j];
-        }
-    for (; i < r; i++) {
+    for (; i < r; i++)
         sum += dz[i] * u[i];
-        du[i] += g * dz[i];
-    }
     for (uint32_t j = 0; j < LANES; j++)
         sum += s[j];
     return sum;
+}
+
+HOST_INLINE void add_scaled(float *restrict du, const float *restrict dz, float g, uint32_t r)
+{
+    for (uint32_t i = 0; i < r; i++)
+        du[i] += g * dz[i];
 }
 
 MOSLD_CLONES static void gate_bwd_rows(const struct gate_bwd_job *job, size_t t0, size_t t1)
@@ -79,7 +81,11 @@ MOSLD_CLONES static void gate_bwd_rows(const struct gate_bwd_job *job, size_t t0
         for (uint32_t i = 0; i < p->r; i++)
             du[i] = 0;
         for (uint32_t e = 0; e < p->experts; e++, dz += p->r) {
-            dg[e] = g[e] != 0 ? dot_and_add(dz, row + p->u_col, du, g[e], p->r) : 0;
+            dg[e] = 0;
+            if (g[e] == 0)
+                continue;
+            dg[e] = dot(dz, row + p->u_col, p->r);
+            add_scaled(du, dz, g[e], p->r);
             mean += g[e] * dg[e];
         }
         for (uint32_t e = 0; e < p->experts; e++)
@@ -104,7 +110,8 @@ static void gate_bwd_item(void *arg, int item, int worker)
 static void gate_bwd_host(struct rt_device *dev, void *const *bindings, const void *push)
 {
     const struct gate_push *p = push;
-    struct gate_bwd_job job = {p, bindings[UL], bindings[DZ], (const float *)bindings[STATS] + p->stats_offset, bindings[DUL]};
+    struct gate_bwd_job job = {p, bindings[UL], bindings[DZ], (const float *)bindings[STATS] + p->stats_offset,
+                               bindings[DUL]};
     rt_parallel(dev, (int)(((uint64_t)p->rows + ROWS_AN_ITEM - 1) / ROWS_AN_ITEM), gate_bwd_item, &job);
 }
 
@@ -138,7 +145,10 @@ static const struct op_variant variants[] = {
 const struct op op_gate_bwd_desc = {
     .name = "gate_bwd",
     .n_bindings = 4,
-    .bindings = {{"ul", RT_READ, OP_F32}, {"dz", RT_READ, OP_F32}, {"dul", RT_READ_WRITE, OP_F32}, {"stats", RT_READ, OP_F32}},
+    .bindings = {{"ul", RT_READ, OP_F32},
+                 {"dz", RT_READ, OP_F32},
+                 {"dul", RT_READ_WRITE, OP_F32},
+                 {"stats", RT_READ, OP_F32}},
     .push_size = sizeof(struct gate_push),
     .ref = gate_bwd_ref,
     .n_variants = OP_COUNT(variants),
@@ -151,8 +161,15 @@ enum rt_status op_gate_bwd(struct rt_device *dev, const struct op_gate_bwd *b, s
     enum rt_status st = gate_check("gate_bwd", g->experts, g->top_k, err);
     if (st)
         return st;
-    struct gate_push push = {.rows = g->rows, .ul_stride = g->ul_stride, .u_col = g->u_col, .l_col = g->l_col, .r = g->r,
-                             .experts = g->experts, .top_k = g->top_k, .stats_offset = b->stats_offset, .balance = b->balance};
+    struct gate_push push = {.rows = g->rows,
+                             .ul_stride = g->ul_stride,
+                             .u_col = g->u_col,
+                             .l_col = g->l_col,
+                             .r = g->r,
+                             .experts = g->experts,
+                             .top_k = g->top_k,
+                             .stats_offset = b->stats_offset,
+                             .balance = b->balance};
     struct rt_span stats = b->balance != 0 ? b->stats : b->dul; /* unread then: any span will do, and a null one too */
     return op_launch(dev, &op_gate_bwd_desc, (struct rt_span[]){g->ul, g->z, b->dul, stats}, &push, err);
 }

@@ -1,4 +1,5 @@
-/* mosld/ops/philox.h - Philox 4x32-10 for many counters at once, and the mask that is drawn from it; for mosld/ops alone.
+/* mosld/ops/philox.h - Philox 4x32-10 for many counters at once, and the mask that is drawn from it; for mosld/ops
+ * alone.
  *
  * shaders/common/philox.glsl draws the same bits. Users outside of ops call mosld_philox (mixture.h). */
 #ifndef MOSLD_PHILOX_H
@@ -10,7 +11,7 @@
 
 #define PHILOX_LANES 64 /* blocks that philox_lanes makes; a multiple of what one register holds */
 
-/* Blocks of the counters (first, c1, c2, c3) .. (first + PHILOX_LANES - 1, c1, c2, c3): word w of block i is out[w][i]. */
+/* Blocks of the counters (first + i, c1, c2, c3) for i < PHILOX_LANES: word w of block i is out[w][i]. */
 HOST_INLINE void philox_lanes(uint32_t first, uint32_t c1, uint32_t c2, uint32_t c3, const uint32_t key[2],
                               uint32_t out[4][PHILOX_LANES])
 {
@@ -31,11 +32,12 @@ HOST_INLINE void philox_lanes(uint32_t first, uint32_t c1, uint32_t c2, uint32_t
         }
 }
 
-/* (1 - p) 2^32 cut to an integer, without double (a shader has none): what a word must be below for its element to be kept. Call it
- * with 0 < p < 1; at p = 0 the value would not fit. */
+/* (1 - p) 2^32 cut to an integer, without double (a shader has none): what a word must be below for its element to be
+ * kept. Call it with 0 < p < 1; at p = 0 the value would not fit. */
 HOST_INLINE uint32_t philox_threshold(float p)
 {
-    uint32_t bits = host_bits(p), exponent = bits >> 23, mantissa = (bits & 0x7fffffu) | 0x800000u; /* p = mantissa 2^(exponent - 150) */
+    uint32_t bits = host_bits(p), exponent = bits >> 23;
+    uint32_t mantissa = (bits & 0x7fffffu) | 0x800000u; /* p = mantissa 2^(exponent - 150) */
     if (exponent >= 118)
         return 0u - (mantissa << (exponent - 118));
     uint32_t shift = 118 - exponent;
