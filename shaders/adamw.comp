@@ -20,7 +20,8 @@ void main()
         float m = p.beta1 * mv[i] + p.rest1 * g;
         float v = p.beta2 * mv[p.n + i] + p.rest2 * (g * g);
         float corrected = v / bias2;
-        float root = corrected > 0.0 ? sqrt(corrected) : 0.0; // a driver's sqrt may be x / sqrt(x), which is no number at 0
+        // a driver's root may be x times its inverse root, which is no number at 0
+        float root = corrected > 0.0 ? sqrt(corrected) : 0.0;
         float w = param[i];
         w -= lr * p.weight_decay * w;
         param[i] = w - lr * (m / bias1) / (root + p.eps);

@@ -1,5 +1,5 @@
-// y (+)= x * mask / (1 - p) on the first elements, x on the rest: see mosld/ops/dropout.c. An invocation takes the four elements that one
-// Philox block serves. -DGIVEN: the mask is read, not drawn.
+// y (+)= x * mask / (1 - p) on the first elements, x on the rest: see mosld/ops/dropout.c. An invocation takes the four
+// elements that one Philox block serves. -DGIVEN: the mask is read, not drawn.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "dropout.h"

@@ -9,7 +9,7 @@
 #define DROPOUT_SITE_WEIGHTS 0
 #define DROPOUT_SITE_INPUT 1
 
-PUSH_BLOCK(dropout_push, uint n; uint dropped; uint x_offset; uint y_offset; uint mask_offset; uint module; uint layer; uint site;
-           uint given; uint accumulate;)
+PUSH_BLOCK(dropout_push, uint n; uint dropped; uint x_offset; uint y_offset; uint mask_offset; uint module; uint layer;
+           uint site; uint given; uint accumulate;)
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "push.h"
 
-PUSH_BLOCK(gate_push, uint rows; uint ul_stride; uint u_col; uint l_col; uint r; uint experts; uint top_k; uint stats_offset;
-           float balance;)
+PUSH_BLOCK(gate_push, uint rows; uint ul_stride; uint u_col; uint l_col; uint r; uint experts; uint top_k;
+           uint stats_offset; float balance;)
 
 #endif

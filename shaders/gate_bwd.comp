@@ -11,7 +11,7 @@ layout(std430, binding = 3) readonly buffer Stats { float stats[]; };
 #endif
 #include "common/gate_row.glsl"
 
-shared float part[64 * 33]; // products <dz_e, u> of up to 32 lanes an expert; rows of 33 keep the lanes in different banks
+shared float part[64 * 33]; // products <dz_e, u> of up to 32 lanes an expert; rows of 33 keep lanes in different banks
 shared float dg[64];
 
 // <dz_e, u> by `lanes` invocations an expert, for the experts that were kept: the others' dz is not even read.

@@ -16,7 +16,8 @@ void main()
     for (uint i = begin + tid; i < end; i += GRAD_NORM_THREADS) {
         uint bits = grad[i];
         float g = uintBitsToFloat(bits);
-        wrong |= (bits & 0x7f800000u) == 0x7f800000u ? 1u : 0u; // by its bits: a driver may assume that there is no infinity or NaN
+        // by its bits: a driver may assume that there is no infinity or NaN
+        wrong |= (bits & 0x7f800000u) == 0x7f800000u ? 1u : 0u;
         sum += g * g;
     }
     sums[tid] = sum;

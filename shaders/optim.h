@@ -8,6 +8,7 @@
 
 #define GRAD_NORM_THREADS 128
 
-PUSH_BLOCK(optim_push, uint n; uint chunk; float beta1; float rest1; float beta2; float rest2; float eps; float weight_decay;)
+PUSH_BLOCK(optim_push, uint n; uint chunk; float beta1; float rest1; float beta2; float rest2; float eps;
+           float weight_decay;)
 
 #endif

@@ -1,4 +1,5 @@
-// Share of the places and mean probability of one expert over all tokens: see mosld/ops/router_stats.c. A workgroup an expert.
+// Share of the places and mean probability of one expert over all tokens: see mosld/ops/router_stats.c. A workgroup an
+// expert.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "gate.h"

@@ -1,4 +1,4 @@
-/* tests/test_dropout.c - Philox by its published answers, and the masks that are drawn from it: the same on every device. */
+/* tests/test_dropout.c - Philox by its published answers, and the masks drawn from it: the same on every device. */
 #include "mosld/ops/mixture.h"
 #include "mosld/ops/op.h"
 #include "mosld/ops/philox.h"
@@ -18,7 +18,8 @@ START_TEST(philox_gives_the_published_answers)
     static const uint32_t known[3][10] = {
         {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
         {~0u, ~0u, ~0u, ~0u, ~0u, ~0u, 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
-        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1},
+        {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420,
+         0x24126ea1},
     };
     for (int i = 0; i < 3; i++) {
         uint32_t out[4], lanes[4][PHILOX_LANES];
@@ -58,15 +59,17 @@ static void make_step(uint32_t step[STEP_WORDS], float p)
     step[STEP_MICRO] = 77;
 }
 
-/* x has no zero and, where y is not added to, a dropped element must be 0 and a kept one not: a wrong bit of the mask cannot hide in
- * the tolerance, which is for the rounding of 1 / (1 - p), its product, and the sum with y. */
-static void run_dropout(struct dropout_push p, float drop, uint32_t site, void run(const struct op *, const struct op_case *))
+/* x has no zero and, where y is not added to, a dropped element must be 0 and a kept one not: a wrong bit of the mask
+ * cannot hide in the tolerance, which is for the rounding of 1 / (1 - p), its product, and the sum with y. */
+static void run_dropout(struct dropout_push p, float drop, uint32_t site,
+                        void run(const struct op *, const struct op_case *))
 {
     char label[96];
     uint32_t step[STEP_WORDS];
     make_step(step, drop);
     p.module = 3, p.layer = 11, p.site = site;
-    snprintf(label, sizeof label, "n %u dropped %u p %g site %u given %u accumulate %u", p.n, p.dropped, drop, site, p.given, p.accumulate);
+    snprintf(label, sizeof label, "n %u dropped %u p %g site %u given %u accumulate %u", p.n, p.dropped, drop, site,
+             p.given, p.accumulate);
     float *mask = malloc((p.n + 1 + (uint64_t)p.mask_offset) * sizeof *mask);
     for (uint32_t i = 0; i < p.n + p.mask_offset; i++)
         mask[i] = i * 2654435761u >> 31;
@@ -106,7 +109,8 @@ END_TEST
 START_TEST(more_elements_than_a_grid_has_invocations)
 {
     run_dropout((struct dropout_push){.n = 3000, .dropped = 1501}, 0.25f, DROPOUT_SITE_WEIGHTS, op_test_run_strided);
-    run_dropout((struct dropout_push){.n = 3000, .dropped = 1501, .given = 1}, 0.25f, DROPOUT_SITE_WEIGHTS, op_test_run_strided);
+    run_dropout((struct dropout_push){.n = 3000, .dropped = 1501, .given = 1}, 0.25f, DROPOUT_SITE_WEIGHTS,
+                op_test_run_strided);
 }
 END_TEST
 
@@ -122,7 +126,8 @@ static bool kept(const uint32_t *step, uint32_t element, uint32_t module, uint32
 enum { R = 8, E = 3, COLS = 197, N = (R + E) * COLS };
 
 /* Draws with `weights` or inputs of the public functions and counts what is kept; checks each element. */
-static uint32_t draw(struct rt_device *dev, bool weights, const uint32_t *step_words, uint32_t layer, uint32_t module, float y[N])
+static uint32_t draw(struct rt_device *dev, bool weights, const uint32_t *step_words, uint32_t layer, uint32_t module,
+                     float y[N])
 {
     struct rt_error err = {0};
     float ones[N];
@@ -131,13 +136,16 @@ static uint32_t draw(struct rt_device *dev, bool weights, const uint32_t *step_w
         ones[i] = 1;
     struct rt_span x = test_span(dev, sizeof ones, ones), to = test_span(dev, sizeof ones, NULL);
     struct rt_span step = test_span(dev, STEP_WORDS * 4, step_words);
-    struct op_dropout_weights w = {.x = x, .y = to, .step = step, .r = R, .experts = E, .cols = COLS, .layer = layer, .module = module};
-    struct op_dropout_input in = {.x = x, .y = to, .step = step, .rows = R + E, .cols = COLS, .layer = layer, .module = module};
+    struct op_dropout_weights w = {
+        .x = x, .y = to, .step = step, .r = R, .experts = E, .cols = COLS, .layer = layer, .module = module};
+    struct op_dropout_input in = {
+        .x = x, .y = to, .step = step, .rows = R + E, .cols = COLS, .layer = layer, .module = module};
     enum rt_status st = weights ? op_dropout_weights(dev, &w, &err) : op_dropout_input(dev, &in, &err);
     ck_assert_msg(st == RT_OK, "%s", err.text);
     ck_assert_msg(rt_download(dev, to, 0, y, N * sizeof *y, &err) == RT_OK, "%s", err.text);
     for (uint32_t i = 0; i < N; i++) {
-        bool keep = i >= dropped || kept(step_words, i, module, layer, weights ? 0 : 1, host_float(step_words[STEP_DROPOUT]));
+        bool keep =
+            i >= dropped || kept(step_words, i, module, layer, weights ? 0 : 1, host_float(step_words[STEP_DROPOUT]));
         ck_assert_msg((y[i] != 0) == keep, "weights %d, element %u", weights, i);
         count += i < dropped && keep;
     }

@@ -15,13 +15,19 @@
 static const struct shape {
     uint32_t rows, E, k, r, u_col, l_col, stride;
 } shapes[] = {
-    {0, 4, 2, 8, 0, 8, 12},   {1, 1, 1, 1, 0, 1, 2},       {3, 2, 1, 5, 2, 0, 9},     {33, 8, 2, 8, 16, 24, 36}, {5, 3, 3, 33, 7, 1, 41},
-    {7, 7, 3, 65, 0, 65, 72}, {2, 64, 5, 256, 0, 256, 320}, {2, 64, 64, 3, 0, 3, 67}, {3, 4, 9, 16, 0, 16, 20},
+    {0, 4, 2, 8, 0, 8, 12},       {1, 1, 1, 1, 0, 1, 2},    {3, 2, 1, 5, 2, 0, 9},
+    {33, 8, 2, 8, 16, 24, 36},    {5, 3, 3, 33, 7, 1, 41},  {7, 7, 3, 65, 0, 65, 72},
+    {2, 64, 5, 256, 0, 256, 320}, {2, 64, 64, 3, 0, 3, 67}, {3, 4, 9, 16, 0, 16, 20},
 };
 
 static struct gate_push push_of(const struct shape *s)
 {
-    return (struct gate_push){.rows = s->rows, .ul_stride = s->stride, .u_col = s->u_col, .l_col = s->l_col, .r = s->r, .experts = s->E,
+    return (struct gate_push){.rows = s->rows,
+                              .ul_stride = s->stride,
+                              .u_col = s->u_col,
+                              .l_col = s->l_col,
+                              .r = s->r,
+                              .experts = s->E,
                               .top_k = s->k};
 }
 
@@ -32,8 +38,8 @@ static char *label_of(const struct shape *s, float spread)
     return label;
 }
 
-/* Gates are exact to a few roundings, the sum of E of them and the device's exp, whose error is 3 + 2 |x| units in the last place: of
- * e^-x that is at most 1e-7 of the largest gate and, where a gate counts, 1e-5 of itself. */
+/* Gates are exact to a few roundings, the sum of E of them and the device's exp, whose error is 3 + 2 |x| units in the
+ * last place: of e^-x that is at most 1e-7 of the largest gate and, where a gate counts, 1e-5 of itself. */
 #define GATE_ATOL 1e-6
 #define GATE_RTOL 1e-5
 
@@ -44,7 +50,11 @@ START_TEST(gate_agrees)
         for (uint32_t j = 0; j < OP_COUNT(spreads); j++) {
             const struct shape *s = &shapes[i];
             struct gate_push p = push_of(s);
-            struct op_case c = {.label = label_of(s, spreads[j]), .push = &p, .seed = i, .atol = GATE_ATOL * spreads[j], .rtol = GATE_RTOL,
+            struct op_case c = {.label = label_of(s, spreads[j]),
+                                .push = &p,
+                                .seed = i,
+                                .atol = GATE_ATOL * spreads[j],
+                                .rtol = GATE_RTOL,
                                 .b = {{.n = (uint64_t)s->rows * s->stride, .lo = -spreads[j], .hi = spreads[j]},
                                       {.n = (uint64_t)s->rows * s->E * s->r}}};
             op_test_run(&op_gate_desc, &c);
@@ -57,12 +67,19 @@ END_TEST
 START_TEST(ties_go_to_the_lowest_index)
 {
     /* Two tokens of six experts and u = 1: three equal logits on top of which two are kept, and all six equal. */
-    float ul[14] = {1, 3, -1, 3, 0, 3, 2, 1, 5, 5, 5, 5, 5, 5}, want[12] = {0.5, 0, 0.5, 0, 0, 0, 0.5, 0.5, 0, 0, 0, 0}, z[12];
+    float ul[14] = {1, 3, -1, 3, 0, 3, 2, 1, 5, 5, 5, 5, 5, 5}, want[12] = {0.5, 0, 0.5, 0, 0, 0, 0.5, 0.5, 0, 0, 0, 0},
+          z[12];
     struct rt_device *devices[] = {test_host(), test_vulkan()};
     for (int d = 0; d < 2 && devices[d]; d++) {
         struct rt_error err = {0};
-        struct op_gate g = {.ul = test_span(devices[d], sizeof ul, ul), .z = test_span(devices[d], sizeof z, NULL), .rows = 2, .ul_stride = 7,
-                            .l_col = 1, .r = 1, .experts = 6, .top_k = 2};
+        struct op_gate g = {.ul = test_span(devices[d], sizeof ul, ul),
+                            .z = test_span(devices[d], sizeof z, NULL),
+                            .rows = 2,
+                            .ul_stride = 7,
+                            .l_col = 1,
+                            .r = 1,
+                            .experts = 6,
+                            .top_k = 2};
         ck_assert_msg(op_gate(devices[d], &g, &err) == RT_OK, "%s", err.text);
         ck_assert_msg(rt_download(devices[d], g.z, 0, z, sizeof z, &err) == RT_OK, "%s", err.text);
         for (int i = 0; i < 12; i++)
@@ -138,11 +155,17 @@ static void draw_apart(double *l, uint32_t n, uint64_t *state)
 START_TEST(gate_bwd_is_the_derivative)
 {
     const uint32_t top_k[] = {1, 2, EXPERTS};
-    const double h = 1e-5; /* differences of a smooth function in double: error about h^2 and 1e-16 / h, both under 1e-9 */
+    const double h =
+        1e-5; /* differences of a smooth function in double: error about h^2 and 1e-16 / h, both under 1e-9 */
     uint64_t state = 7;
     for (int i = 0; i < 3; i++)
         for (int b = 0; b < 2; b++) {
-            struct gate_push p = {.rows = ROWS, .ul_stride = STRIDE, .l_col = RANK, .r = RANK, .experts = EXPERTS, .top_k = top_k[i],
+            struct gate_push p = {.rows = ROWS,
+                                  .ul_stride = STRIDE,
+                                  .l_col = RANK,
+                                  .r = RANK,
+                                  .experts = EXPERTS,
+                                  .top_k = top_k[i],
                                   .balance = b ? 0.75f : 0};
             double ul[ROWS * STRIDE], w[ROWS * EXPERTS * RANK], dul[ROWS * STRIDE], stats[2 * EXPERTS];
             for (int t = 0; t < ROWS; t++) {
@@ -163,8 +186,8 @@ START_TEST(gate_bwd_is_the_derivative)
                 double down = objective(&p, ul, w, stats);
                 ul[j] = at;
                 double want = (up - down) / (2 * h);
-                ck_assert_msg(fabs(dul[j] - want) < 1e-8, "k %u balance %g [%d]: difference %.10g, gradient %.10g", p.top_k, p.balance, j,
-                              want, dul[j]);
+                ck_assert_msg(fabs(dul[j] - want) < 1e-8, "k %u balance %g [%d]: difference %.10g, gradient %.10g",
+                              p.top_k, p.balance, j, want, dul[j]);
             }
         }
 }
@@ -200,8 +223,12 @@ START_TEST(router_stats_do_not_depend_on_threads)
         struct rt_device *dev;
         struct rt_device_params params = {.name = "host", .threads = threads};
         ck_assert_msg(rt_device_open(&params, &dev, &err) == RT_OK, "%s", err.text);
-        struct op_router_stats s = {.ul = test_span(dev, T * E * sizeof *ul, ul), .stats = test_span(dev, sizeof stats[0], NULL), .rows = T,
-                                    .ul_stride = E, .experts = E, .top_k = 2};
+        struct op_router_stats s = {.ul = test_span(dev, T * E * sizeof *ul, ul),
+                                    .stats = test_span(dev, sizeof stats[0], NULL),
+                                    .rows = T,
+                                    .ul_stride = E,
+                                    .experts = E,
+                                    .top_k = 2};
         ck_assert_msg(op_router_stats(dev, &s, &err) == RT_OK, "%s", err.text);
         ck_assert_msg(rt_download(dev, s.stats, 0, stats[threads - 1], sizeof stats[0], &err) == RT_OK, "%s", err.text);
         test_release(dev);

@@ -62,11 +62,13 @@ START_TEST(norm_agrees)
             norm_on_all(grad, sizes[i], (float)max_norms[m], step);
             double clip = max_norms[m] > 0 ? fmin(1, (float)max_norms[m] / (norm + 1e-6)) : 1;
             for (int d = 0; d < 2; d++) {
-                /* squares of a chunk in 16 or 128 sums of at most 310 positive terms: 310 roundings of which most cancel, halved by the
-                 * root; then the device's root and quotient at 3 units */
+                /* squares of a chunk in 16 or 128 sums of at most 310 positive terms: 310 roundings of which most
+                 * cancel, halved by the root; then the device's root and quotient at 3 units */
                 double got = host_float(step[d][STEP_GRAD_NORM]), got_clip = host_float(step[d][STEP_CLIP]);
-                ck_assert_msg(fabs(got - norm) <= 1e-6 * norm, "device %d, n %u: norm %.9g, got %.9g", d, sizes[i], norm, got);
-                ck_assert_msg(fabs(got_clip - clip) <= 2e-6 * clip, "device %d, n %u: clip %.9g, got %.9g", d, sizes[i], clip, got_clip);
+                ck_assert_msg(fabs(got - norm) <= 1e-6 * norm, "device %d, n %u: norm %.9g, got %.9g", d, sizes[i],
+                              norm, got);
+                ck_assert_msg(fabs(got_clip - clip) <= 2e-6 * clip, "device %d, n %u: clip %.9g, got %.9g", d, sizes[i],
+                              clip, got_clip);
                 ck_assert_uint_eq(step[d][STEP_SKIP], 0);
             }
         }
@@ -138,13 +140,22 @@ static void run_adamw(uint32_t n, float decay, bool skip, void run(const struct 
 {
     char label[64];
     snprintf(label, sizeof label, "n %u decay %g skip %d", n, decay, skip);
-    struct optim_push p = {.n = n, .beta1 = 0.9f, .rest1 = 0.1f, .beta2 = 0.999f, .rest2 = 0.001f, .eps = 1e-8f, .weight_decay = decay};
-    uint32_t step[STEP_WORDS] = {[STEP_LR] = host_bits(0.03f), [STEP_BIAS1] = host_bits(0.271f), [STEP_BIAS2] = host_bits(0.003f),
-                                 [STEP_CLIP] = host_bits(0.75f), [STEP_SKIP] = skip};
-    /* a dozen f32 operations on values below 1, of which quotient and root may be off by 3 units on a device; the step of at most
-     * 0.03 x 4 / 0.03 is where the error counts. A skipped step may not move a bit. */
-    struct op_case c = {.label = label, .push = &p, .seed = n, .atol = skip ? 0 : 3e-6, .rtol = skip ? 0 : 1e-6,
-                        .b = {{.n = n}, {.n = n}, {.n = 2ull * n, .lo = 0.01f, .hi = 1}, {.n = STEP_WORDS, .words = step}}};
+    struct optim_push p = {
+        .n = n, .beta1 = 0.9f, .rest1 = 0.1f, .beta2 = 0.999f, .rest2 = 0.001f, .eps = 1e-8f, .weight_decay = decay};
+    uint32_t step[STEP_WORDS] = {[STEP_LR] = host_bits(0.03f),
+                                 [STEP_BIAS1] = host_bits(0.271f),
+                                 [STEP_BIAS2] = host_bits(0.003f),
+                                 [STEP_CLIP] = host_bits(0.75f),
+                                 [STEP_SKIP] = skip};
+    /* a dozen f32 operations on values below 1, of which quotient and root may be off by 3 units on a device; the step
+     * of at most 0.03 x 4 / 0.03 is where the error counts. A skipped step may not move a bit. */
+    struct op_case c = {
+        .label = label,
+        .push = &p,
+        .seed = n,
+        .atol = skip ? 0 : 3e-6,
+        .rtol = skip ? 0 : 1e-6,
+        .b = {{.n = n}, {.n = n}, {.n = 2ull * n, .lo = 0.01f, .hi = 1}, {.n = STEP_WORDS, .words = step}}};
     run(&op_adamw_desc, &c);
 }
 
@@ -162,7 +173,7 @@ END_TEST
 
 enum { STEPS = 20, N = 331 };
 
-/* The formula of the header over STEPS steps, apart from the op's reference: gradients scale[i] g(t, i), clipped to max_norm. */
+/* The formula of the header over STEPS steps, apart from the op's reference: gradients clipped to max_norm. */
 struct twenty {
     double w[N], m[N], v[N];
     double beta1, beta2, eps, decay, max_norm, lr;
@@ -199,8 +210,14 @@ static void twenty_on(struct rt_device *dev, struct twenty *s)
     for (int i = 0; i < N; i++)
         s->w[i] = w[i] = test_uniform(&state, -1, 1);
     struct rt_span partial = test_span(dev, OP_NORM_PARTIALS * 4, NULL);
-    struct op_adamw a = {.param = test_span(dev, sizeof w, w), .grad = test_span(dev, sizeof grad, NULL), .mv = test_span(dev, sizeof mv, NULL),
-                         .step = test_span(dev, sizeof words, NULL), .n = N, .beta1 = s->beta1, .beta2 = s->beta2, .eps = (float)s->eps,
+    struct op_adamw a = {.param = test_span(dev, sizeof w, w),
+                         .grad = test_span(dev, sizeof grad, NULL),
+                         .mv = test_span(dev, sizeof mv, NULL),
+                         .step = test_span(dev, sizeof words, NULL),
+                         .n = N,
+                         .beta1 = s->beta1,
+                         .beta2 = s->beta2,
+                         .eps = (float)s->eps,
                          .weight_decay = (float)s->decay};
     for (int t = 1; t <= STEPS; t++) {
         for (int i = 0; i < N; i++)
@@ -214,8 +231,10 @@ static void twenty_on(struct rt_device *dev, struct twenty *s)
         twenty_step(s, t);
     }
     ck_assert_int_eq(rt_download(dev, a.param, 0, w, sizeof w, &err), RT_OK);
-    for (int i = 0; i < N; i++) /* twenty steps of at most lr, each known to 1e-6 of itself, on weights below 1 that round each time */
-        ck_assert_msg(fabs(w[i] - s->w[i]) <= 2e-6, "%s, w[%d]: want %.9g, got %.9g", rt_device_info(dev)->name, i, s->w[i], w[i]);
+    for (int i = 0; i < N;
+         i++) /* twenty steps of at most lr, each known to 1e-6 of itself, on weights below 1 that round each time */
+        ck_assert_msg(fabs(w[i] - s->w[i]) <= 2e-6, "%s, w[%d]: want %.9g, got %.9g", rt_device_info(dev)->name, i,
+                      s->w[i], w[i]);
     test_check_validation(dev);
     test_release(dev);
 }
@@ -225,7 +244,8 @@ START_TEST(twenty_steps)
     struct rt_device *devices[] = {test_host(), test_vulkan()};
     for (int d = 0; d < 2 && devices[d]; d++)
         for (int decays = 0; decays < 2; decays++) {
-            struct twenty s = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .decay = decays * 0.01, .max_norm = 1, .lr = 1e-2};
+            struct twenty s = {
+                .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .decay = decays * 0.01, .max_norm = 1, .lr = 1e-2};
             twenty_on(devices[d], &s);
         }
 }

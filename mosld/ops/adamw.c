@@ -3,8 +3,8 @@
  *     g = clip grad;   m = b1 m + (1 - b1) g;   v = b2 v + (1 - b2) g^2
  *     w = w - lr decay w - lr (m / bias1) / (sqrt(v / bias2) + eps)
  *
- * param, grad: [n]; mv: [2, n], m and then v; lr, bias1 = 1 - b1^t, bias2, clip and skip stand in the step block (shaders/step.h). With
- * skip nothing changes. */
+ * param, grad: [n]; mv: [2, n], m and then v; lr, bias1 = 1 - b1^t, bias2, clip and skip stand in the step block
+ * (shaders/step.h). With skip nothing changes. */
 #include "mosld/ops/host_math.h"
 #include "mosld/ops/op.h"
 #include "mosld/ops/optim.h"
@@ -68,8 +68,14 @@ static void adamw_host(struct rt_device *dev, void *const *bindings, const void 
 {
     const struct optim_push *p = push;
     const uint32_t *step = bindings[STEP];
-    struct adamw_job job = {.p = p, .param = bindings[PARAM], .m = bindings[MV], .v = (float *)bindings[MV] + p->n, .grad = bindings[GRAD],
-                            .lr = host_float(step[STEP_LR]), .clip = host_float(step[STEP_CLIP]), .bias1 = host_float(step[STEP_BIAS1]),
+    struct adamw_job job = {.p = p,
+                            .param = bindings[PARAM],
+                            .m = bindings[MV],
+                            .v = (float *)bindings[MV] + p->n,
+                            .grad = bindings[GRAD],
+                            .lr = host_float(step[STEP_LR]),
+                            .clip = host_float(step[STEP_CLIP]),
+                            .bias1 = host_float(step[STEP_BIAS1]),
                             .bias2 = host_float(step[STEP_BIAS2])};
     if (step[STEP_SKIP])
         return;
@@ -83,7 +89,10 @@ static void grid(const void *push, uint32_t groups[3])
 }
 
 static const struct op_kernel kernel = {
-    .kernel = {"adamw", sizeof(struct optim_push), 4, {{"param", RT_READ_WRITE}, {"grad", RT_READ}, {"mv", RT_READ_WRITE}, {"step", RT_READ}}},
+    .kernel = {"adamw",
+               sizeof(struct optim_push),
+               4,
+               {{"param", RT_READ_WRITE}, {"grad", RT_READ}, {"mv", RT_READ_WRITE}, {"step", RT_READ}}},
     .map = {PARAM, GRAD, MV, STEP},
     .grid = grid,
 };
@@ -96,7 +105,10 @@ static const struct op_variant variants[] = {
 const struct op op_adamw_desc = {
     .name = "adamw",
     .n_bindings = 4,
-    .bindings = {{"param", RT_READ_WRITE, OP_F32}, {"grad", RT_READ, OP_F32}, {"mv", RT_READ_WRITE, OP_F32}, {"step", RT_READ, OP_U32}},
+    .bindings = {{"param", RT_READ_WRITE, OP_F32},
+                 {"grad", RT_READ, OP_F32},
+                 {"mv", RT_READ_WRITE, OP_F32},
+                 {"step", RT_READ, OP_U32}},
     .push_size = sizeof(struct optim_push),
     .ref = adamw_ref,
     .n_variants = OP_COUNT(variants),
@@ -105,7 +117,12 @@ const struct op op_adamw_desc = {
 
 enum rt_status op_adamw(struct rt_device *dev, const struct op_adamw *a, struct rt_error *err)
 {
-    struct optim_push push = {.n = a->n, .beta1 = (float)a->beta1, .rest1 = (float)(1 - a->beta1), .beta2 = (float)a->beta2,
-                              .rest2 = (float)(1 - a->beta2), .eps = a->eps, .weight_decay = a->weight_decay};
+    struct optim_push push = {.n = a->n,
+                              .beta1 = (float)a->beta1,
+                              .rest1 = (float)(1 - a->beta1),
+                              .beta2 = (float)a->beta2,
+                              .rest2 = (float)(1 - a->beta2),
+                              .eps = a->eps,
+                              .weight_decay = a->weight_decay};
     return op_launch(dev, &op_adamw_desc, (struct rt_span[]){a->param, a->grad, a->mv, a->step}, &push, err);
 }

@@ -2,8 +2,9 @@
  *
  *     p_t = softmax(l_t);   g_t = the k largest of p_t over their sum, the others 0;   z[t, e r + i] = g_te u_ti
  *
- * ul: [T, ul_stride], u in columns u_col .. u_col + r, l in columns l_col .. l_col + E. z: [T, E r]. Renormalising the softmax's
- * k largest is the softmax of the k largest logits, which is how it is computed: the sum is never below 1. Gradient: gate_bwd.c. */
+ * ul: [T, ul_stride], u in columns u_col .. u_col + r, l in columns l_col .. l_col + E. z: [T, E r]. Renormalising the
+ * softmax's k largest is the softmax of the k largest logits, which is how it is computed: the sum is never below 1.
+ * Gradient: gate_bwd.c. */
 #include "mosld/ops/gate_row.h"
 #include "mosld/ops/op.h"
 #include "shaders/gate.h"
@@ -118,7 +119,12 @@ enum rt_status op_gate(struct rt_device *dev, const struct op_gate *g, struct rt
     enum rt_status st = gate_check("gate", g->experts, g->top_k, err);
     if (st)
         return st;
-    struct gate_push push = {.rows = g->rows, .ul_stride = g->ul_stride, .u_col = g->u_col, .l_col = g->l_col, .r = g->r,
-                             .experts = g->experts, .top_k = g->top_k};
+    struct gate_push push = {.rows = g->rows,
+                             .ul_stride = g->ul_stride,
+                             .u_col = g->u_col,
+                             .l_col = g->l_col,
+                             .r = g->r,
+                             .experts = g->experts,
+                             .top_k = g->top_k};
     return op_launch(dev, &op_gate_desc, (struct rt_span[]){g->ul, g->z}, &push, err);
 }

@@ -1,9 +1,11 @@
-/* mosld/ops/gate_row.h - the router's decision for one token, in float for the host variants and in double for the references.
+/* mosld/ops/gate_row.h - the router's decision for one token, in float for the host variants and in double for the
+ * references.
  *
  *     p = softmax(l);   g = p with all but the k largest set to 0, divided by its sum
  *
- * An expert is kept when fewer than k others stand before it: larger logits, and equal ones of a lower index. l, g, p: [E], E at most
- * MOSLD_MAX_EXPERTS. The mean over a router's tokens of what was kept is f, and of p is P: see mixture.h. */
+ * An expert is kept when fewer than k others stand before it: larger logits, and equal ones of a lower index. l, g, p:
+ * [E], E at most MOSLD_MAX_EXPERTS. The mean over a router's tokens of what was kept is f, and of p is P: see
+ * mixture.h. */
 #ifndef MOSLD_GATE_ROW_H
 #define MOSLD_GATE_ROW_H
 

@@ -1,10 +1,11 @@
 /* mosld/ops/grad_norm.c - the norm of all gradients, and what the optimizer is to do with it.
  *
- *     norm = sqrt(sum_i grad_i^2);   clip = min(1, max_norm / (norm + 1e-6)), 1 when max_norm is 0;   skip = the norm is not finite
+ *     norm = sqrt(sum_i grad_i^2);   clip = min(1, max_norm / (norm + 1e-6)), 1 when max_norm is 0
+ *     skip = the norm is not finite
  *
- * grad: [n]; partial: a sum a chunk of `chunk` elements, at most OP_NORM_PARTIALS; step: see shaders/step.h. The chunks depend on n alone, so
- * the bits do not depend on the number of threads. A gradient whose square is beyond f32 (1.8e19) counts as not finite. Then GRAD_NORM is
- * NaN and CLIP is 0. n = 0 is a norm of 0. */
+ * grad: [n]; partial: a sum a chunk of `chunk` elements, at most OP_NORM_PARTIALS; step: see shaders/step.h. The chunks
+ * depend on n alone, so the bits do not depend on the number of threads. A gradient whose square is beyond f32 (1.8e19)
+ * counts as not finite. Then GRAD_NORM is NaN and CLIP is 0. n = 0 is a norm of 0. */
 #include "mosld/ops/host_math.h"
 #include "mosld/ops/op.h"
 #include "mosld/ops/optim.h"
@@ -129,8 +130,8 @@ uint32_t op_grad_norm_chunk(uint32_t n)
     return chunk > CHUNK_MIN ? chunk : CHUNK_MIN;
 }
 
-enum rt_status op_grad_norm(struct rt_device *dev, struct rt_span grad, struct rt_span partial, struct rt_span step, uint32_t n,
-                            struct rt_error *err)
+enum rt_status op_grad_norm(struct rt_device *dev, struct rt_span grad, struct rt_span partial, struct rt_span step,
+                            uint32_t n, struct rt_error *err)
 {
     struct optim_push push = {.n = n, .chunk = op_grad_norm_chunk(n)};
     return op_launch(dev, &op_grad_norm_desc, (struct rt_span[]){grad, partial, step}, &push, err);

@@ -1,7 +1,7 @@
 /* mosld/ops/mixture.h - the mixture of LoRA experts around one target module (arXiv 2412.08946), but for its products.
  *
- * The modules that read the same x share one skinny product: `ul` [T, ul_stride] holds, for each module, u = x A~^T in the r columns
- * from u_col on and the router's logits l = x Wg^T in the E columns from l_col on.
+ * The modules that read the same x share one skinny product: `ul` [T, ul_stride] holds, for each module, u = x A~^T in
+ * the r columns from u_col on and the router's logits l = x Wg^T in the E columns from l_col on.
  *
  *     gate         g = softmax(l), the k largest kept (ties to the lowest index), renormalised to sum 1;
  *                  z[t, e r + i] = g_e u_i                                  z: [T, E r], so that y += s z Bcat^T is one product
@@ -10,7 +10,8 @@
  *     router_stats stats[e] = f_e, the share of the top-k places that expert e got;  stats[E + e] = P_e, the mean of p_e
  *     dropout      A~ = A * mask / (1 - p) on the r rows of A, a copy on the E rows of Wg (equation 2 of the paper)
  *
- * The balance loss of a module is E sum_e f_e P_e (Switch Transformers); f has no gradient, so dloss/dp_te = E f_e / T. */
+ * The balance loss of a module is E sum_e f_e P_e (Switch Transformers); f has no gradient, so dloss/dp_te = E f_e / T.
+ * */
 #ifndef MOSLD_MIXTURE_H
 #define MOSLD_MIXTURE_H
 
@@ -27,8 +28,9 @@ struct op_gate {
 };
 enum rt_status op_gate(struct rt_device *dev, const struct op_gate *g, struct rt_error *err);
 
-/* g.z is dz here. dul: [T, ul_stride], the r + E columns of this module are overwritten. `balance` is the factor in front of f_e, for example
- * coef * E / (modules * micro_steps * T); 0 leaves the term out and `stats` unread (give any span). stats: of op_router_stats. */
+/* g.z is dz here. dul: [T, ul_stride], the r + E columns of this module are overwritten. `balance` is the factor in
+ * front of f_e, for example coef * E / (modules * micro_steps * T); 0 leaves the term out and `stats` unread (give any
+ * span). stats: of op_router_stats. */
 struct op_gate_bwd {
     struct op_gate g;
     struct rt_span dul, stats;
@@ -43,12 +45,13 @@ struct op_router_stats {
 };
 enum rt_status op_router_stats(struct rt_device *dev, const struct op_router_stats *s, struct rt_error *err);
 
-/* Dropout on the weights of A: y (+)= [A * mask / (1 - p) ; Wg], from x [r + E, d_in] at word x_offset to y at word y_offset. In backward x
- * is the gradient with respect to A~ and y, accumulated, the gradient of A.
- * p and the key (seed, micro-step) come from the step block (shaders/step.h); the counter is (element / 4, module, layer, 0), and
- * element e of A takes word e % 4 of the Philox 4x32-10 block; kept where the word, as a 32-bit fraction, is below 1 - p:
- * word < (uint32_t)((1 - p) * 2^32) in double. Philox's key is (seed_lo ^ micro, seed_hi) - stated, so that others can draw it again.
- * given: a mask of 0 and 1 (f32 [r, d_in] at word mask_offset of `mask`) is used instead of drawn bits. */
+/* Dropout on the weights of A: y (+)= [A * mask / (1 - p) ; Wg], from x [r + E, d_in] at word x_offset to y at word
+ * y_offset. In backward x is the gradient with respect to A~ and y, accumulated, the gradient of A. p and the key
+ * (seed, micro-step) come from the step block (shaders/step.h); the counter is (element / 4, module, layer, 0), and
+ * element e of A takes word e % 4 of the Philox 4x32-10 block; kept where the word, as a 32-bit fraction, is below 1 -
+ * p: word < (uint32_t)((1 - p) * 2^32) in double. Philox's key is (seed_lo ^ micro, seed_hi) - stated, so that others
+ * can draw it again. given: a mask of 0 and 1 (f32 [r, d_in] at word mask_offset of `mask`) is used instead of drawn
+ * bits. */
 struct op_dropout_weights {
     struct rt_span x, y, mask, step; /* mask: any span when not given */
     uint32_t x_offset, y_offset, mask_offset;
@@ -57,8 +60,8 @@ struct op_dropout_weights {
 };
 enum rt_status op_dropout_weights(struct rt_device *dev, const struct op_dropout_weights *d, struct rt_error *err);
 
-/* PEFT's lora_dropout, on the elements of x on the way into A: y (+)= x * mask / (1 - p), [T, cols] each, dense. The counter is
- * (element / 4, module, layer, 1). Backward is the same call with the gradient as x. */
+/* PEFT's lora_dropout, on the elements of x on the way into A: y (+)= x * mask / (1 - p), [T, cols] each, dense. The
+ * counter is (element / 4, module, layer, 1). Backward is the same call with the gradient as x. */
 struct op_dropout_input {
     struct rt_span x, y, step;
     uint32_t rows, cols, layer, module;

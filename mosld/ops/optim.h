@@ -5,7 +5,8 @@
  *     adamw      nothing when step[SKIP]; else g = clip * grad;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
  *                param -= lr * weight_decay * param;  param -= lr * (m / bias1) / (sqrt(v / bias2) + eps)
  *
- * as torch.optim.AdamW: eps outside the root, decoupled decay. step: the block of shaders/step.h. mv: f32 [2, n]: m, then v. */
+ * as torch.optim.AdamW: eps outside the root, decoupled decay. step: the block of shaders/step.h. mv: f32 [2, n]: m,
+ * then v. */
 #ifndef MOSLD_OPTIM_H
 #define MOSLD_OPTIM_H
 
@@ -14,11 +15,12 @@
 struct op;
 extern const struct op op_grad_norm_desc, op_adamw_desc;
 
-/* `partial`: scratch of at least OP_NORM_PARTIALS words. A gradient that is not finite, or whose square is not, gives NORM = NaN, CLIP = 0. */
+/* `partial`: scratch of at least OP_NORM_PARTIALS words. A gradient that is not finite, or whose square is not, gives
+ * NORM = NaN and CLIP = 0. */
 #define OP_NORM_PARTIALS 1024
 uint32_t op_grad_norm_chunk(uint32_t n); /* elements that one partial sum covers; it depends on n alone */
-enum rt_status op_grad_norm(struct rt_device *dev, struct rt_span grad, struct rt_span partial, struct rt_span step, uint32_t n,
-                            struct rt_error *err);
+enum rt_status op_grad_norm(struct rt_device *dev, struct rt_span grad, struct rt_span partial, struct rt_span step,
+                            uint32_t n, struct rt_error *err);
 
 struct op_adamw {
     struct rt_span param, grad, mv, step;

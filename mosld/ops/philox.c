@@ -1,5 +1,6 @@
-/* mosld/ops/philox.c - one block of Philox 4x32-10, as published: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy
- * as 1, 2, 3", SC 2011. Ten rounds of two 32 x 32 -> 64 bit products; the key moves on by Weyl constants. */
+/* mosld/ops/philox.c - one block of Philox 4x32-10, as published: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel
+ * random numbers: as easy as 1, 2, 3", SC 2011. Ten rounds of two 32 x 32 -> 64 bit products; the key moves on by Weyl
+ * constants. */
 #include "mosld/ops/mixture.h"
 
 void mosld_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])

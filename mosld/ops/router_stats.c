@@ -2,9 +2,9 @@
  *
  *     stats[e] = f_e = (tokens that keep e) / (k T);   stats[E + e] = P_e = mean_t p_te
  *
- * ul: [T, ul_stride], the logits in columns l_col .. l_col + E; stats: [2 E] from word stats_offset on. T = 0 leaves stats as they are. The
- * gradient of E sum f_e P_e is in gate_bwd.c. Vulkan: a workgroup an expert, which makes every token's softmax again: E^2 T
- * exponentials are few, and no partial sums need a place. */
+ * ul: [T, ul_stride], the logits in columns l_col .. l_col + E; stats: [2 E] from word stats_offset on. T = 0 leaves
+ * stats as they are. The gradient of E sum f_e P_e is in gate_bwd.c. Vulkan: a workgroup an expert, which makes every
+ * token's softmax again: E^2 T exponentials are few, and no partial sums need a place. */
 #include "mosld/ops/gate_row.h"
 #include "mosld/ops/op.h"
 #include "shaders/gate.h"
@@ -37,7 +37,8 @@ struct stats_job {
     uint32_t kept[CHUNKS][MOSLD_MAX_EXPERTS];
 };
 
-MOSLD_CLONES static void stats_rows(const struct gate_push *p, const float *ul, size_t t0, size_t t1, float *mean, uint32_t *kept)
+MOSLD_CLONES static void stats_rows(const struct gate_push *p, const float *ul, size_t t0, size_t t1, float *mean,
+                                    uint32_t *kept)
 {
     float g[MOSLD_MAX_EXPERTS], prob[MOSLD_MAX_EXPERTS];
     for (size_t t = t0; t < t1; t++) {
@@ -111,7 +112,11 @@ enum rt_status op_router_stats(struct rt_device *dev, const struct op_router_sta
     enum rt_status st = gate_check("router_stats", s->experts, s->top_k, err);
     if (st)
         return st;
-    struct gate_push push = {.rows = s->rows, .ul_stride = s->ul_stride, .l_col = s->l_col, .experts = s->experts, .top_k = s->top_k,
+    struct gate_push push = {.rows = s->rows,
+                             .ul_stride = s->ul_stride,
+                             .l_col = s->l_col,
+                             .experts = s->experts,
+                             .top_k = s->top_k,
                              .stats_offset = s->stats_offset};
     return op_launch(dev, &op_router_stats_desc, (struct rt_span[]){s->ul, s->stats}, &push, err);
 }

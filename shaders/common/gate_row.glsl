@@ -1,4 +1,5 @@
-// shaders/common/gate_row.glsl - softmax, top k and renormalisation of one token's logits by a workgroup of at least 64 invocations.
+// shaders/common/gate_row.glsl - softmax, top k and renormalisation of one token's logits by a workgroup of at least 64
+// invocations.
 //
 // The caller's push block p has `experts` and `top_k`; invocation e has logit e.
 

@@ -1,7 +1,7 @@
 /* tests/support/op_stride.h - kernels run with far fewer groups than they ask for.
  *
- * A kernel strides over what its grid of at most 65,535 groups does not cover, which only tensors of hundreds of megabytes would show.
- * Here each grid is cut to `groups` groups, so small ones show it. */
+ * A kernel strides over what its grid of at most 65,535 groups does not cover, which only tensors of hundreds of
+ * megabytes would show. Here each grid is cut to `groups` groups, so small ones show it. */
 #ifndef OP_STRIDE_H
 #define OP_STRIDE_H
 
