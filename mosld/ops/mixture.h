@@ -10,8 +10,8 @@
  *     router_stats stats[e] = f_e, the share of the top-k places that expert e got;  stats[E + e] = P_e, the mean of p_e
  *     dropout      A~ = A * mask / (1 - p) on the r rows of A, a copy on the E rows of Wg (equation 2 of the paper)
  *
- * The balance loss of a module is E sum_e f_e P_e (Switch Transformers); f has no gradient, so dloss/dp_te = E f_e / T.
- * */
+ * The balance loss of a module is E sum_e f_e P_e (Switch Transformers); f has no gradient, so dloss/dp_te is
+ * E f_e / T. */
 #ifndef MOSLD_MIXTURE_H
 #define MOSLD_MIXTURE_H
 
@@ -20,7 +20,8 @@
 #define MOSLD_MAX_EXPERTS 64
 
 struct op;
-extern const struct op op_gate_desc, op_gate_bwd_desc, op_router_stats_desc, op_dropout_desc; /* one dropout does weights and inputs */
+extern const struct op op_gate_desc, op_gate_bwd_desc, op_router_stats_desc;
+extern const struct op op_dropout_desc; /* of weights and of inputs */
 
 struct op_gate {
     struct rt_span ul, z;
@@ -48,10 +49,10 @@ enum rt_status op_router_stats(struct rt_device *dev, const struct op_router_sta
 /* Dropout on the weights of A: y (+)= [A * mask / (1 - p) ; Wg], from x [r + E, d_in] at word x_offset to y at word
  * y_offset. In backward x is the gradient with respect to A~ and y, accumulated, the gradient of A. p and the key
  * (seed, micro-step) come from the step block (shaders/step.h); the counter is (element / 4, module, layer, 0), and
- * element e of A takes word e % 4 of the Philox 4x32-10 block; kept where the word, as a 32-bit fraction, is below 1 -
- * p: word < (uint32_t)((1 - p) * 2^32) in double. Philox's key is (seed_lo ^ micro, seed_hi) - stated, so that others
- * can draw it again. given: a mask of 0 and 1 (f32 [r, d_in] at word mask_offset of `mask`) is used instead of drawn
- * bits. */
+ * element e of A takes word e % 4 of the Philox 4x32-10 block; kept where the word, as a 32-bit fraction, is below
+ * 1 - p: word < (uint32_t)((1 - p) * 2^32) in double. Philox's key is (seed_lo ^ micro, seed_hi) - stated, so that
+ * others can draw it again.
+ * given: a mask of 0 and 1 (f32 [r, d_in] at word mask_offset of `mask`) is used instead of drawn bits. */
 struct op_dropout_weights {
     struct rt_span x, y, mask, step; /* mask: any span when not given */
     uint32_t x_offset, y_offset, mask_offset;
