@@ -102,8 +102,7 @@ HOST_INLINE void exp_to(float *restrict e, const float *restrict l, uint32_t n, 
 }
 
 /* The sum of e^(l - max), block by block in double; the exponentials replace the logits where `keep`. Two loops and not
- * one with a pointer to either place: the compiler would take the slow way where source and destination are the same.
- * */
+ * one with a pointer to either place: the compiler would take the slow way where source and destination are the same. */
 HOST_INLINE double row_exp(float *l, uint32_t n, float max, bool keep)
 {
     float buffer[BLOCK];
