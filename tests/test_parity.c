@@ -186,15 +186,22 @@ static void check_training(const char *device, const char *model, const char *fo
     snprintf(task, sizeof task, "t=%s", in(data, folder, "train.jsonl"));
     in(gradients, work, "gradients.safetensors");
     in(out, work, "run");
+    char clip[32];
+    double norm = 0;
+    struct rt_error err;
+    ck_assert(json_number(json_find(want, "options"), "max_grad_norm", label, 0, 100, &norm, &err) == RT_OK);
+    snprintf(clip, sizeof clip, "%g", norm);
     const char *words[] = {"train", "--model", model, "--device", device, "--task", task, "--init-adapter", adapter, "--out", out,
                            "--per-device-train-batch-size", "2", "--gradient-accumulation-steps", "2", "--max-steps", "20", "--learning-rate", "5e-3",
-                           "--lr-scheduler-type", "constant", "--weight-decay", "0.01", "--max-grad-norm", "1.0", "--train-sampling-strategy", "sequential",
+                           "--lr-scheduler-type", "constant", "--weight-decay", "0.01", "--max-grad-norm", clip, "--train-sampling-strategy", "sequential",
                            "--dump-gradients", gradients, "--overwrite-output-dir", file_is_regular(masks) ? "--dropout-mask" : NULL, masks, NULL};
     ck_assert_msg(run(cmd_train, words) == 0, "%s: mosld train failed", label);
     compare_tensors(gradients, in(want_gradients, folder, "gradients.safetensors"), 1e-3, label);
     compare_metrics(in(metrics, out, "metrics.jsonl"), want, label);
-    /* After twenty updates of the size of the learning rate, single numbers whose gradient is near zero may part; norms do not. */
-    compare_tensors(in(final, out, "adapter_model.safetensors"), in(want_final, folder, "final.safetensors"), 1e-2, label);
+    /* Kept for the small cases. After twenty updates of the size of the learning rate, single numbers whose gradient is near zero may
+     * part; norms do not. */
+    if (file_is_regular(in(want_final, folder, "final.safetensors")))
+        compare_tensors(in(final, out, "adapter_model.safetensors"), want_final, 1e-2, label);
 }
 
 static void check_case(const char *device, const char *family, const char *method)

@@ -120,7 +120,7 @@ enum rt_status mosld_step_end(struct mosld_step *s, double learning_rate, float 
         st = op_grad_norm(a->dev, a->gradient, s->partial, s->pass->step, (uint32_t)a->words, err);
     if (!st)
         st = op_adamw(a->dev, &(struct op_adamw){.param = a->values, .grad = a->gradient, .mv = a->moments, .step = s->pass->step,
-                                                 .n = (uint32_t)a->words, .beta1 = (float)c->adam_beta1, .beta2 = (float)c->adam_beta2,
+                                                 .n = (uint32_t)a->words, .beta1 = c->adam_beta1, .beta2 = c->adam_beta2,
                                                  .eps = (float)c->adam_epsilon, .weight_decay = (float)c->weight_decay}, err);
     if (!st)
         st = rt_download(a->dev, s->pass->step, 0, words, sizeof words, err);
