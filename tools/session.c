@@ -5,6 +5,7 @@
 #include "mosld/ops/op.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,20 @@ enum rt_status session_open_device(struct session *s, const struct session_optio
     return rt_device_open(&params, &s->dev, err);
 }
 
+/* Everything is planned before anything is allocated: what does not fit is said with numbers. */
+static enum rt_status check_memory(const struct session *s, struct rt_error *err)
+{
+    const double mib = 1 << 20;
+    uint64_t has = rt_device_info(s->dev)->limits.memory, needs = rt_arena_planned(s->model->arena) + rt_arena_planned(s->pass->activations) +
+                                                                  rt_arena_planned(s->pass->scratch);
+    if (s->adapter)
+        needs += rt_arena_planned(s->adapter->arena);
+    if (needs <= has)
+        return RT_OK;
+    return rt_fail(err, RT_NO_MEMORY, "the model and its passes need %.0f MiB and may use %.0f MiB of the device: give less at a time (context, max_length, "
+                                      "batch_tokens), or convert the weights with --weights f16", ceil((double)needs / mib), floor((double)has / mib));
+}
+
 enum rt_status session_open_pass(struct session *s, const struct session_options *o, uint32_t positions, const struct mosld_pass_params *pass,
                                  struct rt_error *err)
 {
@@ -83,10 +98,13 @@ enum rt_status session_open_pass(struct session *s, const struct session_options
         struct mosld_adapter_params params;
         TRY(mosld_adapter_read_params(o->adapter, &params, err));
         TRY(mosld_adapter_create(s->dev, &s->model->config, &params, false, false, &s->adapter, err));
+    }
+    TRY(mosld_pass_create(s->model, s->adapter, pass, &s->pass, err));
+    TRY(check_memory(s, err));
+    if (o->adapter) {
         TRY(mosld_adapter_commit(s->adapter, err));
         TRY(mosld_adapter_read(s->adapter, o->adapter, err));
     }
-    TRY(mosld_pass_create(s->model, s->adapter, pass, &s->pass, err));
     TRY(mosld_pass_commit(s->pass, err));
     TRY(mosld_model_load(s->model, s->file, err));
     return op_prepare_all(s->dev, err);

@@ -217,7 +217,7 @@ static void print_end(const struct training *t)
 
 int cmd_train(int argc, char **argv)
 {
-    struct training t = {.o = train_option_defaults};
+    struct training t = {.o = train_option_defaults, .last_loss = NAN, .last_eval = NAN};
     struct rt_error err = {0};
     struct options o;
     enum rt_status st = options_init(&o, "mosld train --model PATH --task NAME=FILE ... --out DIR [options]", train_option_table,

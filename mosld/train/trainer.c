@@ -94,6 +94,26 @@ static enum rt_status measure(struct mosld_run *run, struct rt_error *err)
     return RT_OK;
 }
 
+/* A plan that is more than the device has is told, and not begun. */
+static enum rt_status check_memory(struct mosld_run *run, struct rt_error *err)
+{
+    const struct mosld_train_params *p = run->params;
+    const double mib = 1 << 20;
+    uint64_t has = rt_device_info(p->model->dev)->limits.memory;
+    uint64_t needs = rt_arena_planned(p->model->arena) + rt_arena_planned(run->adapter->arena) + rt_arena_planned(run->pass->activations) +
+                     rt_arena_planned(run->pass->scratch);
+    char sentence[256];
+    if (needs <= has)
+        return RT_OK;
+    snprintf(sentence, sizeof sentence, "the run needs %.0f MiB and may use %.0f MiB of the device: lower per_device_train_batch_size or max_length, "
+                                        "or convert the weights with --weights f16", ceil((double)needs / mib), floor((double)has / mib));
+    if (!p->plan_only)
+        return rt_fail(err, RT_NO_MEMORY, "%s", sentence);
+    if (p->events.note)
+        p->events.note(p->events.user, sentence);
+    return RT_OK;
+}
+
 static enum rt_status make_plan(struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_train_config *c = run->config;
@@ -117,7 +137,7 @@ static enum rt_status make_plan(struct mosld_run *run, struct rt_error *err)
             .activations = rt_arena_planned(run->pass->activations), .scratch = rt_arena_planned(run->pass->scratch)};
         run->params->events.planned(run->params->events.user, &plan);
     }
-    return RT_OK;
+    return check_memory(run, err);
 }
 
 /* ---- evaluation ---- */
