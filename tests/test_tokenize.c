@@ -19,10 +19,10 @@ static void set_up(void)
     char *json = recipe_json(&(struct tokenizer_recipe){
         .merges = merges, .added_tokens = "[{\"id\":257,\"content\":\"<s>\",\"special\":true}]"});
     folder = make_folder();
-    write_text(folder, "tokenizer.json", json, strlen(json));
-    write_text(folder, "tokenizer_config.json", "{\"bos_token\":\"<s>\"}", 19);
-    write_text(folder, "text.txt", "hi\xFF\n", 4);
-    write_text(folder, "in", "hi hi", 5);
+    write_text_file(folder, "tokenizer.json", json, strlen(json));
+    write_text_file(folder, "tokenizer_config.json", "{\"bos_token\":\"<s>\"}", 19);
+    write_text_file(folder, "text.txt", "hi\xFF\n", 4);
+    write_text_file(folder, "in", "hi hi", 5);
     free(json);
 }
 

@@ -238,8 +238,8 @@ START_TEST(bad_files_beside_it)
     char *folder = make_folder();
     struct mosld_tokenizer *t = NULL;
     struct rt_error err = {0};
-    write_text(folder, "tokenizer.json", good, strlen(good));
-    write_text(folder, bad_beside[_i].name, bad_beside[_i].text, strlen(bad_beside[_i].text));
+    write_text_file(folder, "tokenizer.json", good, strlen(good));
+    write_text_file(folder, bad_beside[_i].name, bad_beside[_i].text, strlen(bad_beside[_i].text));
     ck_assert_int_eq(mosld_tokenizer_open_dir(folder, &t, &err), RT_BAD_FILE);
     ck_assert_msg(strstr(err.text, bad_beside[_i].name) && strstr(err.text, bad_beside[_i].says), "%s", err.text);
     remove_folder(folder);
@@ -253,7 +253,7 @@ START_TEST(missing_and_odd_files)
     struct rt_error err = {0};
     ck_assert_int_eq(mosld_tokenizer_open_dir(folder, &t, &err), RT_BAD_FILE);
     ck_assert_ptr_nonnull(strstr(err.text, "tokenizer.json"));
-    write_text(folder, "tokenizer.json", "", 0);
+    write_text_file(folder, "tokenizer.json", "", 0);
     ck_assert_int_eq(mosld_tokenizer_open_dir(folder, &t, &err), RT_BAD_FILE);
     snprintf(path, sizeof path, "%s/tokenizer.json", folder);
     remove(path);
@@ -277,10 +277,10 @@ START_TEST(what_the_files_beside_it_say)
         "\"special\":true},\"8\":{\"content\":\"<|im_end|>\",\"special\":true},"
         "\"7\":{\"content\":\"<|eot_id|>\",\"special\":false}}," /* the name of an end, but plain text */
         "\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"no\"},{\"name\":\"default\",\"template\":\"yes\"}]}";
-    write_text(folder, "tokenizer.json", good, strlen(good));
-    write_text(folder, "tokenizer_config.json", config, strlen(config));
-    write_text(folder, "special_tokens_map.json", "{\"pad_token\":\"ab\",\"eos_token\":\"a\"}", 34);
-    write_text(folder, "generation_config.json", "{\"eos_token_id\":[6,2,1000]}", 27);
+    write_text_file(folder, "tokenizer.json", good, strlen(good));
+    write_text_file(folder, "tokenizer_config.json", config, strlen(config));
+    write_text_file(folder, "special_tokens_map.json", "{\"pad_token\":\"ab\",\"eos_token\":\"a\"}", 34);
+    write_text_file(folder, "generation_config.json", "{\"eos_token_id\":[6,2,1000]}", 27);
     ck_assert_msg(mosld_tokenizer_open_dir(folder, &t, &err) == RT_OK, "%s", err.text);
     ck_assert_int_eq(mosld_tokenizer_vocab_size(t), 9);
     ck_assert_int_eq(mosld_tokenizer_eos(t), 6); /* the configuration before the map */
@@ -292,7 +292,7 @@ START_TEST(what_the_files_beside_it_say)
     ck_assert(ends[0] == 6 && ends[1] == 2 && ends[2] == 8);
     CHECK_IDS(t, "a</s>", "1 6");
     mosld_tokenizer_close(t);
-    write_text(folder, "chat_template.jinja", "file", 4);
+    write_text_file(folder, "chat_template.jinja", "file", 4);
     ck_assert_int_eq(mosld_tokenizer_open(folder, &t, &err), RT_OK);
     ck_assert_str_eq(mosld_tokenizer_chat_template(t), "file");
     mosld_tokenizer_close(t);
@@ -327,7 +327,7 @@ START_TEST(mutated_tokenizer_json)
         }
         struct mosld_tokenizer *t = NULL;
         struct rt_error err = {0};
-        write_text(folder, "tokenizer.json", text, len);
+        write_text_file(folder, "tokenizer.json", text, len);
         enum rt_status st = mosld_tokenizer_open_dir(folder, &t, &err);
         ck_assert_msg(st == RT_OK || (st == RT_BAD_FILE && strstr(err.text, "tokenizer.json")), "%d %s\n%.*s", st,
                       err.text, (int)len, text);

@@ -83,7 +83,7 @@ static enum rt_status open_draft(struct gguf_draft *d, struct mosld_tokenizer **
               text_buf_append(&file, d->keys.data, d->keys.len));
     while (file.len % 32)
         ck_assert(text_buf_append(&file, "", 1));
-    write_text(folder, "small.gguf", file.data, file.len);
+    write_text_file(folder, "small.gguf", file.data, file.len);
     snprintf(path, sizeof path, "%s/small.gguf", folder);
     enum rt_status st = mosld_tokenizer_open(path, t, err);
     remove_folder(folder);

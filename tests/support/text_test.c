@@ -129,7 +129,7 @@ void remove_folder(char *folder)
     free(folder);
 }
 
-void write_text(const char *folder, const char *name, const char *text, size_t len)
+void write_text_file(const char *folder, const char *name, const char *text, size_t len)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -142,9 +142,9 @@ void write_text(const char *folder, const char *name, const char *text, size_t l
 enum rt_status open_json(const char *json, const char *config, struct mosld_tokenizer **t, struct rt_error *err)
 {
     char *folder = make_folder();
-    write_text(folder, "tokenizer.json", json, strlen(json));
+    write_text_file(folder, "tokenizer.json", json, strlen(json));
     if (config)
-        write_text(folder, "tokenizer_config.json", config, strlen(config));
+        write_text_file(folder, "tokenizer_config.json", config, strlen(config));
     enum rt_status st = mosld_tokenizer_open_dir(folder, t, err);
     remove_folder(folder);
     return st;

@@ -26,7 +26,7 @@ char *make_folder(void);
 void remove_folder(char *folder);
 
 /* Writes folder/name. */
-void write_text(const char *folder, const char *name, const char *text, size_t len);
+void write_text_file(const char *folder, const char *name, const char *text, size_t len);
 
 /* Opens a tokenizer from the text of its tokenizer.json, and of tokenizer_config.json unless that is NULL. */
 enum rt_status open_json(const char *json, const char *config, struct mosld_tokenizer **t, struct rt_error *err);
