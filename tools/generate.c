@@ -152,7 +152,7 @@ static enum rt_status complete(struct generation *g, struct rt_error *err)
     struct mosld_generated r;
     enum rt_status st = mosld_tokenizer_encode(g->s.tokenizer, g->o.prompt, strlen(g->o.prompt), NULL, &ids, &n, err);
     if (!st)
-        st = answer(g, ids, n, n > 0, &r, err);
+        st = answer(g, ids, n, g->o.prompt[0] != 0, &r, err);
     free(ids);
     if (st)
         return st;
@@ -273,6 +273,8 @@ static enum rt_status run(struct generation *g, struct rt_error *err)
     if (st)
         return st;
     uint32_t most = mosld_model_file_config(g->s.file)->max_positions, context = o->context ? (uint32_t)o->context : most < 2048 ? most : 2048;
+    if (context > most)
+        return rt_fail(err, RT_USAGE, "--context: %u is more than the model's %u positions", context, most);
     size_t n_ends;
     g->params = (struct mosld_generate_params){
         .max_new_tokens = (uint32_t)o->max_new_tokens, .ends = mosld_tokenizer_ends(g->s.tokenizer, &n_ends),
