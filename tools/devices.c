@@ -180,8 +180,9 @@ int cmd_devices(int argc, char **argv)
             FILE *to = help ? stdout : stderr;
             if (!help)
                 fprintf(to, "mosld devices: there is no option %s\n", argv[i]);
-            fprintf(to, "usage: mosld devices [--json]\n\nLists what mosld can run on, best first: the index that --device takes, driver, memory,\n"
-                        "limits, and which optional features are used or were taken away by MOSLD_CAPS.\n");
+            fprintf(to, "usage: mosld devices [--json]\n\nLists what mosld can run on, best first: the index that --device\n"
+                        "takes, driver, memory, limits, and which optional features are used or\n"
+                        "were taken away by MOSLD_CAPS.\n");
             return help ? 0 : 2;
         }
     }

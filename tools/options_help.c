@@ -97,7 +97,8 @@ static void print_option(const struct option *desc, void *values, bool given, FI
 
 void options_print_help(const struct options *o, FILE *to)
 {
-    fprintf(to, "usage: %s\n", o->usage);
+    fputs("usage: ", to);
+    print_wrapped(o->usage, (int)strlen("usage: "), to);
     for (size_t i = 0; i < o->n; i++) {
         if (o->table[i].section)
             fprintf(to, "\n%s:\n", o->table[i].section);

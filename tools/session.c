@@ -41,6 +41,8 @@ static enum rt_status open_chat(struct session *s, const struct session_options 
 
 enum rt_status session_open_file(struct session *s, const struct session_options *o, struct rt_error *err)
 {
+    if (!*o->model)
+        return rt_fail(err, RT_USAGE, "--model is empty: give a Hugging Face directory or a .gguf file");
     TRY(mosld_model_file_open(o->model, &s->file, err));
     const struct gguf *gguf = mosld_model_file_gguf(s->file);
     enum rt_status st = gguf ? mosld_tokenizer_open_gguf(gguf, &s->tokenizer, &s->why_no_tokenizer)

@@ -15,19 +15,24 @@
 #define MAX_TEXT ((uint64_t)1 << 30)
 
 static const char usage_text[] =
-    "usage: mosld tokenize --model PATH [--text TEXT | --file FILE] [--json] [--no-special] [--add-bos | --no-bos]\n"
+    "usage: mosld tokenize --model PATH [--text TEXT | --file FILE] [--json]\n"
+    "                      [--no-special] [--add-bos | --no-bos]\n"
     "       mosld tokenize --model PATH --decode IDS [--json]\n"
     "\n"
-    "Prints the token ids of a text (of standard input where neither --text nor --file is given), or the text of ids.\n"
+    "Prints the token ids of a text (of standard input where neither --text nor\n"
+    "--file is given), or the text of ids.\n"
     "\n"
     "  --model PATH    a Hugging Face directory or a .gguf file\n"
     "  --text TEXT     the text\n"
     "  --file FILE     a file with the text\n"
-    "  --no-special    text that spells a special token, such as <|im_end|>, is plain text\n"
-    "  --add-bos       put the beginning token in front; by default when the model's files say so\n"
+    "  --no-special    text that spells a special token, such as <|im_end|>, is\n"
+    "                  plain text\n"
+    "  --add-bos       put the beginning token in front; by default when the\n"
+    "                  model's files say so\n"
     "  --no-bos        do not put it in front\n"
     "  --decode IDS    ids, with spaces or commas between\n"
-    "  --json          one JSON document: ids and pieces as the vocabulary writes them, or the text\n";
+    "  --json          one JSON document: ids and pieces as the vocabulary writes\n"
+    "                  them, or the text\n";
 
 struct options {
     const char *model, *text, *file, *decode;
