@@ -1,8 +1,10 @@
-"""Training speed on CPU cores: PyTorch with PEFT's LoRA, PyTorch with MoSLD written as one product, and (--mosld) mosld itself, in turn.
+"""Training speed on CPU cores: PyTorch with PEFT's LoRA, PyTorch with MoSLD written as one product, and (--mosld)
+mosld itself, in turn.
 
-SmolLM2-135M dequantised from its GGUF to float32; r 8, alpha 16 on q and v; MoSLD with E 8, k 2, dropout 0.1 on A; AdamW; 2 x 256 tokens a
-step, every token a target. Each round runs every contender in a process of its own, pinned to the same cores; what counts is the
-median of the steps after the first of each round. Peak memory is the process's largest resident size.
+SmolLM2-135M dequantised from its GGUF to float32; r 8, alpha 16 on q and v; MoSLD with E 8, k 2, dropout 0.1 on A;
+AdamW; 2 x 256 tokens a step, every token a target. Each round runs every contender in a process of its own, pinned to
+the same cores; what counts is the median of the steps after the first of each round. Peak memory is the process's
+largest resident size.
 """
 
 import argparse
@@ -109,7 +111,8 @@ def child(args):
 
 
 def spawn(command, cores, log):
-    """Runs a command pinned to `cores`. Returns its peak resident size in bytes; a failure ends the script with its output."""
+    """Runs a command pinned to `cores`. Returns its peak resident size in bytes; a failure ends the script with its
+    output."""
     env = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
     env["OMP_NUM_THREADS"] = str(len(cores))
     with open(log, "w") as out:

@@ -1,13 +1,14 @@
 """Writes tests/vectors/smollm2: what float64 says about SmolLM2-135M-Instruct on the weights of its GGUF, dequantised.
 
-    train.jsonl          8 short rows
-    logits.safetensors   "indices" I32 [1024] of the vocabulary; "prompt0" ... F32 [4, 1024]: those logits at the last 4 positions
-    expected.json        prompts (largest |logit| and argmax of those positions; greedy tokens and the smallest gap on the way), and
-                         for each method the seed of its adapter (smollm2_adapters.py), losses of twenty steps, gradient norms of
-                         each tensor at the first step, and how far a float32 run strays from that
+    train.jsonl          8 short rows logits.safetensors   "indices" I32 [1024] of the vocabulary; "prompt0" ... F32
+    [4, 1024]: those logits at the last 4 positions expected.json        prompts (largest |logit| and argmax of those
+    positions; greedy tokens and the smallest gap on the way), and for each method the seed of its adapter
+    (smollm2_adapters.py), losses of twenty steps, gradient norms of each tensor at the first step, and how far a
+    float32 run strays from that
 
-Router margins of a real model fall to 1e-7 somewhere within twenty steps, so float32 may pick another expert than float64 does; the
-seed of each adapter is the one of a few whose margin at the first step is largest, which keeps the first gradients comparable.
+Router margins of a real model fall to 1e-7 somewhere within twenty steps, so float32 may pick another expert than
+float64 does; the seed of each adapter is the one of a few whose margin at the first step is largest, which keeps the
+first gradients comparable.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from make_tokenizer_vectors import load as load_tokenizer
 from make_vectors import largest_relative, worst_gradient
 
 OUT = Path(__file__).parents[1] / "vectors" / "smollm2"
-OPTIONS = dict(learning_rate=2e-3, weight_decay=0.01, max_grad_norm=1.0, steps=20, batch=2, accumulate=2)
+OPTIONS = dict(learning_rate=3e-4, weight_decay=0.01, max_grad_norm=1.0, steps=20, batch=2, accumulate=2)
 PROMPTS = [
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     "<|im_start|>user\nExplain how rain forms, step by step.<|im_end|>\n<|im_start|>assistant\n",
@@ -57,8 +58,8 @@ def write_rows(tok, path):
 
 
 def greedy(double, fast, ids, count):
-    """The `count` likeliest tokens after `ids` and the smallest gap to the second likeliest. Found by transformers in float32
-    with a cache, which is fast, and confirmed by one pass in float64 over all of them."""
+    """The `count` likeliest tokens after `ids` and the smallest gap to the second likeliest. Found by transformers in
+    float32 with a cache, which is fast, and confirmed by one pass in float64 over all of them."""
     with torch.no_grad():
         prompt = torch.tensor([ids])  # the mask is given, else the end tokens of a chat are taken for padding
         found = fast.generate(

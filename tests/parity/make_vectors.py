@@ -105,7 +105,8 @@ def largest_relative(a, b):
 
 
 def worst_gradient(got, want):
-    return max(float((got[k].double() - w).norm() / w.norm()) for k, w in want.items())
+    """Of all tensors; one without a gradient (an expert that no token chose) has none either way."""
+    return max(float((got[k].double() - w).norm() / w.norm()) for k, w in want.items() if w.any() or got[k].any())
 
 
 def fit(out, double):
