@@ -19,7 +19,7 @@
             return st_;              \
     } while (0)
 
-const char *const session_weights[] = {"file", "f32", "f16", "bf16", NULL};
+const char *const session_weights[] = {"file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL};
 
 /* ---- opening ---- */
 
@@ -168,6 +168,8 @@ void progress_line(const char *format, ...)
         return;
     }
     time_t now = time(NULL);
+    if (!last)
+        last = now; /* what ends within ten seconds needs no line */
     if (*text && now - last >= 10) {
         fprintf(stderr, "%s\n", text);
         last = now;

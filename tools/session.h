@@ -23,7 +23,7 @@ struct session_options {
 };
 #define SESSION_DEFAULTS .device = "auto"
 
-extern const char *const session_weights[]; /* names for the option `weights`: "file", "f32", "f16", "bf16" */
+extern const char *const session_weights[]; /* names for the option `weights`: "file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1" */
 
 #define SESSION_OPTIONS(type)                                                                                                                   \
     {.name = "model", OPTION_STRING(type, session.model), .value = "PATH", .required = true, .section = "Model and device",                    \

@@ -47,6 +47,10 @@ void dtype_to_f32(enum dtype type, const void *src, uint64_t n, float *dst);
  * finite. */
 uint64_t dtype_first_nonfinite(enum dtype type, const void *src, uint64_t n);
 
+/* The reverse, rounded to nearest, for F32, F16, BF16, Q8_0, Q4_0 and Q4_1: n finite values into whole blocks. false, and nothing written, for
+ * another type or where n does not fill blocks. Bits of the quantised types are those of GGUF's own converter. */
+bool dtype_from_f32(enum dtype type, const float *src, uint64_t n, void *dst);
+
 /* Scalar conversions; to 16 bits rounds to nearest even, too large for f16 becomes infinite, a NaN stays one. */
 float dtype_f16_to_f32(uint16_t half);
 float dtype_bf16_to_f32(uint16_t bf16);

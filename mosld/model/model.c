@@ -39,7 +39,11 @@ static enum rt_status plan_matrix(struct mosld_model *m, const struct mosld_mode
     if (!w)
         return rt_fail(err, RT_BAD_FILE, "%s: tensor %s is missing", mosld_model_file_path(file), name);
     m->parameters += (uint64_t)w->rows * w->cols;
-    return op_weight_plan(m->dev, m->arena, type_on_device(w->dtype, weights), w->rows, w->cols, "weights", out, err);
+    enum op_wtype type = type_on_device(w->dtype, weights);
+    if (type >= OP_W_Q8_0 && w->cols % 32)
+        return rt_fail(err, RT_USAGE, "weights: %s has rows of %u numbers, which do not fill the blocks of 32 of this type: choose f16, bf16 or f32",
+                       name, w->cols);
+    return op_weight_plan(m->dev, m->arena, type, w->rows, w->cols, "weights", out, err);
 }
 
 /* A bias or a norm, always f32; a null span where the model has none. */
@@ -145,16 +149,6 @@ static enum dtype file_type_of(enum op_wtype type)
     return types[type];
 }
 
-/* f32 to the 16-bit types, in place in `raw`; to f32 it is a copy. */
-static void convert(enum op_wtype type, const float *values, uint64_t n, void *raw)
-{
-    uint16_t *half = raw;
-    if (type == OP_W_F32)
-        memcpy(raw, values, n * 4);
-    for (uint64_t i = 0; type != OP_W_F32 && i < n; i++)
-        half[i] = type == OP_W_F16 ? dtype_f32_to_f16(values[i]) : dtype_f32_to_bf16(values[i]);
-}
-
 /* Rows of a chunk as raw blocks of the device's type. */
 static enum rt_status read_rows(const struct mosld_model_file *file, const struct mosld_weight *w, enum op_wtype type, uint32_t row0,
                                 uint32_t rows, void *raw, struct rt_error *err)
@@ -166,8 +160,8 @@ static enum rt_status read_rows(const struct mosld_model_file *file, const struc
     if (!values)
         return rt_fail(err, RT_NO_MEMORY, "no memory to convert %s", w->name);
     enum rt_status st = mosld_weight_rows_f32(file, w, row0, rows, values, err);
-    if (!st)
-        convert(type, values, n, raw);
+    if (!st && !dtype_from_f32(file_type_of(type), values, n, raw)) /* the caller has seen that rows fill blocks */
+        st = rt_fail(err, RT_BAD_FILE, "%s: cannot be converted to %s", w->name, dtype_name(file_type_of(type)));
     free(values);
     return st;
 }

@@ -36,7 +36,7 @@ struct mosld_model {
 #define MOSLD_WEIGHTS_AS_FILE (-1)
 
 /* Lays the weights out and asks for their memory: needs the config and the tensors' types alone. `positions`: the longest sequence of the
- * run. `weights`: MOSLD_WEIGHTS_AS_FILE, or OP_W_F32, OP_W_F16, OP_W_BF16 to convert to. The caller destroys *out also after an error. */
+ * run. `weights`: MOSLD_WEIGHTS_AS_FILE, or an enum op_wtype to convert matrices to (RT_USAGE where rows do not fill its blocks). The caller destroys *out also after an error. */
 enum rt_status mosld_model_create(struct rt_device *dev, const struct mosld_model_file *file, uint32_t positions, int weights,
                                   struct mosld_model **out, struct rt_error *err);
 /* Allocates and streams the weights in, repacking a chunk at a time. */
