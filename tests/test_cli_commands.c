@@ -197,6 +197,22 @@ START_TEST(results_and_words_go_apart)
 }
 END_TEST
 
+/* Tables and headers too fit 80 columns where the names that they show are short. */
+START_TEST(tables_fit_a_terminal)
+{
+    ck_assert_int_eq(system("cp " STORIES " m.gguf"), 0);
+    write_text("q.jsonl", "{\"question\": \"What is red?\", \"choices\": [\"a ball\", \"the sea\"], \"answer\": 0}\n");
+    ck_assert_int_eq(program("train --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl --eval-task v=q.jsonl --out run "
+                             "--target-modules all-linear --max-steps 2"), 0);
+    for (const char *line = strstr(program_err(), "  adapter"); line && *line && strncmp(line, "The adapter", 11) != 0; line = strchr(line, '\n') + 1)
+        ck_assert_msg(strcspn(line, "\n") <= 80, "%.*s", (int)strcspn(line, "\n"), line);
+    ck_assert_int_eq(program("eval --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl --out before.json"), 0);
+    lines_fit(program_out(), 80);
+    ck_assert_int_eq(program("eval --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl --adapter run --against before.json"), 0);
+    lines_fit(program_out(), 80);
+}
+END_TEST
+
 /* On a terminal of 80 columns: script(1) makes one. Nothing that is written over may be wider than it is. */
 START_TEST(the_progress_line_fits)
 {
@@ -237,6 +253,7 @@ int main(void)
     tcase_add_test(tc, a_model_without_a_tokenizer);
     tcase_add_test(tc, devices_by_name);
     tcase_add_test(tc, results_and_words_go_apart);
+    tcase_add_test(tc, tables_fit_a_terminal);
     tcase_add_test(tc, the_progress_line_fits);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -221,7 +221,7 @@ static void print_table(const struct eval *e)
 {
     double sum = 0, sum_norm = 0;
     unsigned n = 0;
-    printf("%-20s %6s  %-15s  %-15s  %7s  %10s%s\n", "task", "rows", "acc", "acc_norm", "loss", "perplexity", e->before ? "  gained/lost" : "");
+    printf("%-14s %5s  %-16s  %-16s  %7s  %10s\n", "task", "rows", "acc", "acc_norm", "loss", "perplexity");
     for (size_t i = 0; i < e->n; i++) {
         const struct mosld_score *s = &e->scores[i];
         struct mosld_score_change change;
@@ -234,13 +234,12 @@ static void print_table(const struct eval *e)
             sum_norm += s->acc_norm;
             n++;
         }
-        printf("%-20s %6llu  %-15s  %-15s  %7.4f  %10.3f", e->tasks[i].name, (unsigned long long)s->rows, acc, norm, s->loss, perplexity(s->loss));
+        printf("%-14s %5llu  %-16s  %-16s  %7.4f  %10.3f\n", e->tasks[i].name, (unsigned long long)s->rows, acc, norm, s->loss, perplexity(s->loss));
         if (e->before && compare(e, i, &change, &before))
-            printf("  +%llu/-%llu (acc_norm %.4f before)", (unsigned long long)change.gained, (unsigned long long)change.lost, before);
-        printf("\n");
+            printf("%38s  %.4f before, +%llu/-%llu questions\n", "", before, (unsigned long long)change.gained, (unsigned long long)change.lost);
     }
     if (n > 1)
-        printf("%-20s %6s  %-15.4f  %-15.4f\n", "average", "", sum / n, sum_norm / n);
+        printf("%-14s %5s  %-16.4f  %-16.4f\n", "average", "", sum / n, sum_norm / n);
 }
 
 static enum rt_status print_results(const struct eval *e, struct rt_error *err)

@@ -61,7 +61,7 @@ static enum rt_status load_tasks(struct training *t, const struct option_list *l
 static void print_memory(const struct mosld_train_plan *p)
 {
     double mib = 1 << 20;
-    fprintf(stderr, "  memory     %.0f MiB: weights %.0f, adapter and optimizer %.1f, activations %.0f, scratch %.0f\n",
+    fprintf(stderr, "  memory     %.0f MiB: weights %.0f, adapter %.1f, activations %.0f, scratch %.0f\n",
             (double)(p->weights + p->adapter + p->activations + p->scratch) / mib, (double)p->weights / mib, (double)p->adapter / mib,
             (double)p->activations / mib, (double)p->scratch / mib);
 }
@@ -80,7 +80,7 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
     fprintf(stderr, "  adapter    %s, r %u, alpha %g", mosld_method_names[a.method], a.r, a.lora_alpha);
     if (mosld_has_router(&a))
         fprintf(stderr, ", %u%s experts, top %u", a.num_experts[0], a.n_num_experts > 1 ? "..." : "", a.top_k);
-    fprintf(stderr, ", dropout %g%s; on", a.dropout, a.dropout > 0 ? a.dropout_on == MOSLD_DROPOUT_A ? " of A" : " of the input" : "");
+    fprintf(stderr, ", dropout %g%s\n  modules   ", a.dropout, a.dropout > 0 ? a.dropout_on == MOSLD_DROPOUT_A ? " of A" : " of the input" : "");
     for (int i = 0; i < MOSLD_LINEARS; i++)
         if (a.targets[i])
             fprintf(stderr, " %s", mosld_linear_names[i]);
@@ -89,11 +89,11 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
     for (size_t i = 0; i < t->n; i++)
         fprintf(stderr, "  task       %s: %zu rows, %zu tokens, %zu of them targets%s\n", t->tasks[i].name, t->tasks[i].examples.n,
                 t->tasks[i].examples.counts.tokens, t->tasks[i].examples.counts.targets, t->views[i].weight > 0 ? ", weighted" : "");
-    fprintf(stderr, "  plan       %llu steps, %.3g epochs of %llu rows; at most %u tokens a pass; %llu steps of warm-up\n",
+    fprintf(stderr, "  plan       %llu steps, %.3g epochs of %llu rows, %u tokens a pass, %llu warm-up steps\n",
             (unsigned long long)p->steps, p->epochs, (unsigned long long)p->epoch_rows, p->most_tokens, (unsigned long long)p->warmup);
     print_memory(p);
     if (mosld_has_router(&a))
-        fprintf(stderr, "  note       a mixture of experts cannot be merged into the model, and only mosld runs it\n");
+        fprintf(stderr, "  note       a mixture cannot be merged into the model, and only mosld runs it\n");
     t->steps = p->steps;
 }
 
@@ -112,10 +112,8 @@ static void on_step(void *user, const struct mosld_train_progress *p)
                       p->tokens_per_second, left);
     if (p->step % t->config.logging_steps == 0 || p->step == p->steps || p->step == 1) {
         progress_line("%s", "");
-        fprintf(stderr, "step %llu/%llu  epoch %.2f  loss %.4f", (unsigned long long)p->step, (unsigned long long)p->steps, p->epoch, p->loss);
-        if (p->load && p->aux_loss > 0)
-            fprintf(stderr, "  aux %.4f", p->aux_loss);
-        fprintf(stderr, "  lr %.2e  norm %.2f  %.0f tokens/s  %s left\n", p->learning_rate, p->grad_norm, p->tokens_per_second, left);
+        fprintf(stderr, "step %llu/%llu  loss %.4f  lr %.1e  norm %.2f  %.0f tokens/s  %s left\n", (unsigned long long)p->step,
+                (unsigned long long)p->steps, p->loss, p->learning_rate, p->grad_norm, p->tokens_per_second, left); /* metrics.jsonl has the rest */
     }
 }
 
