@@ -42,11 +42,15 @@ START_TEST(what_is_written_is_what_was_read)
     const char *model = _i == 3 ? VECTORS "models/qwen3" : LLAMA2;
     char before[600];
     write_text("t.jsonl", "{\"input_ids\": [1, 5, 9, 3]}\n");
-    done(program("train --model %s --device host --task t=t.jsonl --init-adapter %s --learning-rate 0 --max-steps 1 --out run", model, methods[_i]));
+    done(program(
+        "train --model %s --device host --task t=t.jsonl --init-adapter %s --learning-rate 0 --max-steps 1 --out run",
+        model, methods[_i]));
     snprintf(before, sizeof before, "%s/" TENSORS, methods[_i]);
     ck_assert(files_differ("run/" TENSORS, before) == 0);
     /* And again from mosld's own files: the same bytes. */
-    done(program("train --model %s --device host --task t=t.jsonl --init-adapter run --learning-rate 0 --max-steps 1 --out again", model));
+    done(program("train --model %s --device host --task t=t.jsonl --init-adapter run --learning-rate 0 --max-steps 1 "
+                 "--out again",
+                 model));
     ck_assert(same_bytes("run/" TENSORS, "again/" TENSORS));
     ck_assert(same_bytes("run/adapter_config.json", "again/adapter_config.json"));
 }
@@ -64,7 +68,8 @@ START_TEST(f16_and_bf16_tensors_are_read)
         uint16_t *half = malloc(t->elements * 2);
         for (uint64_t e = 0; e < t->elements; e++) /* the upper half of an f32 is a bf16 */
             memcpy(&half[e], t->data + 4 * e + 2, 2);
-        entries[i] = (struct safetensors_entry){.name = t->name, .dtype = DTYPE_BF16, .rank = 2, .shape = {t->shape[0], t->shape[1]}, .data = half};
+        entries[i] = (struct safetensors_entry){
+            .name = t->name, .dtype = DTYPE_BF16, .rank = 2, .shape = {t->shape[0], t->shape[1]}, .data = half};
     }
     copy_adapter(LORA);
     ck_assert_msg(safetensors_write("a/" TENSORS, entries, n, NULL, 0, &err) == RT_OK, "%s", err.text);
@@ -83,8 +88,11 @@ END_TEST
 /* PEFT refuses keys that it does not know, and its tensors have these names. */
 START_TEST(lora_is_plain_peft)
 {
-    static const char *const known[] = {"peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "lora_dropout", "target_modules", "bias",
-                                        "fan_in_fan_out", "inference_mode", "init_lora_weights", "modules_to_save", "use_rslora"};
+    static const char *const known[] = {
+        "peft_type",      "task_type",      "base_model_name_or_path", "r",
+        "lora_alpha",     "lora_dropout",   "target_modules",          "bias",
+        "fan_in_fan_out", "inference_mode", "init_lora_weights",       "modules_to_save",
+        "use_rslora"};
     static const char *const options[] = {"--method lora", "--method mosld --num-experts 1 --top-k 1 --dropout 0"};
     write_text("t.jsonl", "{\"input_ids\": [1, 5, 9, 3]}\n");
     done(program("train --model " LLAMA2 " --device host --task t=t.jsonl --max-steps 1 --out run %s", options[_i]));
@@ -111,7 +119,8 @@ END_TEST
 START_TEST(a_mixture_has_its_own_keys)
 {
     write_text("t.jsonl", "{\"input_ids\": [1, 5, 9, 3]}\n");
-    done(program("train --model " LLAMA2 " --device host --task t=t.jsonl --max-steps 1 --out run --num-experts 3,1 --top-k 1 --target-modules k_proj --r 4"));
+    done(program("train --model " LLAMA2 " --device host --task t=t.jsonl --max-steps 1 --out run --num-experts 3,1 "
+                                         "--top-k 1 --target-modules k_proj --r 4"));
     cJSON *json = read_config("run/adapter_config.json");
     ck_assert_str_eq(cJSON_GetObjectItem(json, "peft_type")->valuestring, "MOSLD");
     ck_assert_str_eq(cJSON_GetObjectItem(json, "method")->valuestring, "mosld");
@@ -122,8 +131,9 @@ START_TEST(a_mixture_has_its_own_keys)
     static const struct {
         const char *name;
         uint64_t n;
-    } want[] = {{"0.self_attn.k_proj.lora_A.weight", 4 * 48},   {"0.self_attn.k_proj.lora_router.weight", 3 * 48}, {"0.self_attn.k_proj.lora_B.0.weight", 24 * 4},
-                {"0.self_attn.k_proj.lora_B.2.weight", 24 * 4}, {"1.self_attn.k_proj.lora_A.weight", 4 * 48},      {"1.self_attn.k_proj.lora_B.weight", 24 * 4}};
+    } want[] = {{"0.self_attn.k_proj.lora_A.weight", 4 * 48},   {"0.self_attn.k_proj.lora_router.weight", 3 * 48},
+                {"0.self_attn.k_proj.lora_B.0.weight", 24 * 4}, {"0.self_attn.k_proj.lora_B.2.weight", 24 * 4},
+                {"1.self_attn.k_proj.lora_A.weight", 4 * 48},   {"1.self_attn.k_proj.lora_B.weight", 24 * 4}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         char name[200];
         uint64_t n;
@@ -142,27 +152,59 @@ START_TEST(bad_configurations)
     static const struct {
         const char *adapter, *key, *value, *want; /* value NULL: the key is taken away */
     } bad[] = {
-        {LORA, "r", "0", "\"r\""}, {LORA, "r", "-1", "\"r\""}, {LORA, "r", "1e9", "\"r\""}, {LORA, "r", "1.5", "\"r\""}, {LORA, "r", "\"8\"", "\"r\""},
-        {LORA, "r", NULL, "\"r\""}, {LORA, "r", "5", "[5, 48]"},
-        {LORA, "lora_alpha", "\"nan\"", "lora_alpha"}, {LORA, "lora_alpha", "0", "lora_alpha"}, {LORA, "lora_alpha", "-16", "lora_alpha"},
-        {LORA, "lora_alpha", "1e400", "lora_alpha"}, {LORA, "lora_alpha", NULL, "lora_alpha"},
-        {LORA, "lora_dropout", "1.0", "dropout"}, {LORA, "lora_dropout", "1.5", "dropout"}, {LORA, "lora_dropout", "-0.1", "dropout"},
-        {LORA, "target_modules", "[]", "target_modules"}, {LORA, "target_modules", "[\"query\"]", "query"},
-        {LORA, "target_modules", "\".*q_proj\"", "target_modules"}, {LORA, "target_modules", "[1]", "target_modules"},
+        {LORA, "r", "0", "\"r\""},
+        {LORA, "r", "-1", "\"r\""},
+        {LORA, "r", "1e9", "\"r\""},
+        {LORA, "r", "1.5", "\"r\""},
+        {LORA, "r", "\"8\"", "\"r\""},
+        {LORA, "r", NULL, "\"r\""},
+        {LORA, "r", "5", "[5, 48]"},
+        {LORA, "lora_alpha", "\"nan\"", "lora_alpha"},
+        {LORA, "lora_alpha", "0", "lora_alpha"},
+        {LORA, "lora_alpha", "-16", "lora_alpha"},
+        {LORA, "lora_alpha", "1e400", "lora_alpha"},
+        {LORA, "lora_alpha", NULL, "lora_alpha"},
+        {LORA, "lora_dropout", "1.0", "dropout"},
+        {LORA, "lora_dropout", "1.5", "dropout"},
+        {LORA, "lora_dropout", "-0.1", "dropout"},
+        {LORA, "target_modules", "[]", "target_modules"},
+        {LORA, "target_modules", "[\"query\"]", "query"},
+        {LORA, "target_modules", "\".*q_proj\"", "target_modules"},
+        {LORA, "target_modules", "[1]", "target_modules"},
         {LORA, "target_modules", "null", "target_modules"},
         {LORA, "target_modules", "[\"q_proj\"]", "tensors"},
-        {LORA, "peft_type", "\"IA3\"", "IA3"}, {LORA, "peft_type", "\"PREFIX_TUNING\"", "PREFIX_TUNING"}, {LORA, "peft_type", NULL, "peft_type"},
-        {LORA, "peft_type", "7", "peft_type"}, {LORA, "use_dora", "true", "use_dora"}, {LORA, "use_dora", "\"yes\"", "use_dora"},
-        {LORA, "bias", "\"all\"", "bias"}, {LORA, "fan_in_fan_out", "true", "fan_in_fan_out"}, {LORA, "lora_bias", "true", "lora_bias"},
-        {LORA, "modules_to_save", "[\"lm_head\"]", "modules_to_save"}, {LORA, "rank_pattern", "{\"q_proj\": 4}", "rank_pattern"},
-        {LORA, "alpha_pattern", "{\"q_proj\": 4}", "alpha_pattern"}, {LORA, "layers_to_transform", "[0]", "layers_to_transform"},
-        {LORA, "layers_to_transform", "0", "layers_to_transform"}, {LORA, "init_lora_weights", "\"pissa_niter_4\"", "pissa"},
+        {LORA, "peft_type", "\"IA3\"", "IA3"},
+        {LORA, "peft_type", "\"PREFIX_TUNING\"", "PREFIX_TUNING"},
+        {LORA, "peft_type", NULL, "peft_type"},
+        {LORA, "peft_type", "7", "peft_type"},
+        {LORA, "use_dora", "true", "use_dora"},
+        {LORA, "use_dora", "\"yes\"", "use_dora"},
+        {LORA, "bias", "\"all\"", "bias"},
+        {LORA, "fan_in_fan_out", "true", "fan_in_fan_out"},
+        {LORA, "lora_bias", "true", "lora_bias"},
+        {LORA, "modules_to_save", "[\"lm_head\"]", "modules_to_save"},
+        {LORA, "rank_pattern", "{\"q_proj\": 4}", "rank_pattern"},
+        {LORA, "alpha_pattern", "{\"q_proj\": 4}", "alpha_pattern"},
+        {LORA, "layers_to_transform", "[0]", "layers_to_transform"},
+        {LORA, "layers_to_transform", "0", "layers_to_transform"},
+        {LORA, "init_lora_weights", "\"pissa_niter_4\"", "pissa"},
         {LORA, "init_lora_weights", "\"olora\"", "olora"},
-        {MOSLD, "num_experts", "0", "num_experts"}, {MOSLD, "num_experts", "1000", "num_experts"}, {MOSLD, "num_experts", "[]", "num_experts"},
-        {MOSLD, "num_experts", "[4, -1]", "num_experts"}, {MOSLD, "num_experts", "\"4\"", "num_experts"}, {MOSLD, "num_experts", NULL, "num_experts"},
-        {MOSLD, "num_experts", "1", "lora_B"}, {MOSLD, "top_k", "0", "top_k"}, {MOSLD, "top_k", "60", "top_k"}, {MOSLD, "top_k", NULL, "top_k"},
-        {MOSLD, "method", "\"molora\"", "method"}, {MOSLD, "method", NULL, "method"}, {MOSLD, "dropout", "1", "dropout"},
-        {MOSLD, "dropout_on", "\"B\"", "dropout_on"}, {MOSLD, "peft_type", "\"LORA\"", ""}, {MOSLD, "router_aux_loss_coef", "-1", "router_aux_loss_coef"},
+        {MOSLD, "num_experts", "0", "num_experts"},
+        {MOSLD, "num_experts", "1000", "num_experts"},
+        {MOSLD, "num_experts", "[]", "num_experts"},
+        {MOSLD, "num_experts", "[4, -1]", "num_experts"},
+        {MOSLD, "num_experts", "\"4\"", "num_experts"},
+        {MOSLD, "num_experts", NULL, "num_experts"},
+        {MOSLD, "num_experts", "1", "lora_B"},
+        {MOSLD, "top_k", "0", "top_k"},
+        {MOSLD, "top_k", "60", "top_k"},
+        {MOSLD, "top_k", NULL, "top_k"},
+        {MOSLD, "method", "\"molora\"", "method"},
+        {MOSLD, "method", NULL, "method"},
+        {MOSLD, "dropout", "1", "dropout"},
+        {MOSLD, "dropout_on", "\"B\"", "dropout_on"},
+        {MOSLD, "peft_type", "\"LORA\"", ""},
+        {MOSLD, "router_aux_loss_coef", "-1", "router_aux_loss_coef"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char label[200];
@@ -170,13 +212,14 @@ START_TEST(bad_configurations)
         cJSON *json = read_config("a/adapter_config.json");
         cJSON_DeleteItemFromObject(json, bad[i].key);
         char *rest = cJSON_PrintUnformatted(json);
-        write_text("a/adapter_config.json", bad[i].value ? "{\"%s\": %s, %s" : "{%.0s%.0s%s", bad[i].key, bad[i].value ? bad[i].value : "", rest + 1);
+        write_text("a/adapter_config.json", bad[i].value ? "{\"%s\": %s, %s" : "{%.0s%.0s%s", bad[i].key,
+                   bad[i].value ? bad[i].value : "", rest + 1);
         free(rest);
         cJSON_Delete(json);
         snprintf(label, sizeof label, "%s %s", bad[i].key, bad[i].value ? bad[i].value : "missing");
         int status = program(LOGITS "--adapter a");
-        ck_assert_msg(status == 3 && strstr(program_err(), bad[i].want) && strstr(program_err(), "a/adapter_"), "%s: status %d: %s", label, status,
-                      program_err());
+        ck_assert_msg(status == 3 && strstr(program_err(), bad[i].want) && strstr(program_err(), "a/adapter_"),
+                      "%s: status %d: %s", label, status, program_err());
         ck_assert(!path_exists("out.safetensors"));
     }
 }
@@ -184,7 +227,8 @@ END_TEST
 
 START_TEST(no_configuration_at_all)
 {
-    static const char *const texts[] = {"", "{", "[]", "null", "{\"peft_type\": \"LORA\"", "\xff\xfe{}", "{\"a\": 1} x"};
+    static const char *const texts[] = {"",           "{",           "[]", "null", "{\"peft_type\": \"LORA\"",
+                                        "\xff\xfe{}", "{\"a\": 1} x"};
     copy_adapter(LORA);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         write_text("a/adapter_config.json", "%s", texts[i]);
@@ -205,12 +249,18 @@ START_TEST(peft_writes_more_keys)
     copy_adapter(LORA);
     cJSON *json = read_config("a/adapter_config.json");
     char *rest = cJSON_PrintUnformatted(json);
-    write_text("a/adapter_config.json",
-               "{\"alora_invocation_tokens\": null, \"arrow_config\": null, \"auto_mapping\": null, \"corda_config\": null, \"eva_config\": null, "
-               "\"ensure_weight_tying\": false, \"exclude_modules\": null, \"layer_replication\": null, \"layers_pattern\": null, \"layers_to_transform\": null, "
-               "\"loftq_config\": {}, \"lora_bias\": false, \"megatron_config\": null, \"megatron_core\": \"megatron.core\", \"peft_version\": \"0.18.0\", "
-               "\"qalora_group_size\": 16, \"rank_pattern\": {}, \"alpha_pattern\": {}, \"revision\": null, \"target_parameters\": null, "
-               "\"trainable_token_indices\": null, \"use_dora\": false, \"use_qalora\": false, \"modules_to_save\": null, %s", rest + 1);
+    write_text(
+        "a/adapter_config.json",
+        "{\"alora_invocation_tokens\": null, \"arrow_config\": null, \"auto_mapping\": null, \"corda_config\": null, "
+        "\"eva_config\": null, "
+        "\"ensure_weight_tying\": false, \"exclude_modules\": null, \"layer_replication\": null, \"layers_pattern\": "
+        "null, \"layers_to_transform\": null, "
+        "\"loftq_config\": {}, \"lora_bias\": false, \"megatron_config\": null, \"megatron_core\": \"megatron.core\", "
+        "\"peft_version\": \"0.18.0\", "
+        "\"qalora_group_size\": 16, \"rank_pattern\": {}, \"alpha_pattern\": {}, \"revision\": null, "
+        "\"target_parameters\": null, "
+        "\"trainable_token_indices\": null, \"use_dora\": false, \"use_qalora\": false, \"modules_to_save\": null, %s",
+        rest + 1);
     free(rest);
     cJSON_Delete(json);
     done(program(LOGITS "--adapter a"));
@@ -222,8 +272,8 @@ END_TEST
 
 /* ---- tensors ---- */
 
-/* Copies the adapter's tensors with the one that has `part` in its name changed: 0 left out, 1 transposed, 2 a NaN in it, 3 another name,
- * 4 one more, of a name that no module has, 5 as integers. */
+/* Copies the adapter's tensors with the one that has `part` in its name changed: 0 left out, 1 transposed, 2 a NaN in
+ * it, 3 another name, 4 one more, of a name that no module has, 5 as integers. */
 static void change_tensor(const char *part, int how)
 {
     struct safetensors *s;
@@ -236,7 +286,8 @@ static void change_tensor(const char *part, int how)
     ck_assert_uint_lt(safetensors_count(s), 120);
     for (size_t i = 0; i < safetensors_count(s); i++) {
         const struct safetensor *t = safetensors_at(s, i);
-        struct safetensors_entry e = {.name = t->name, .dtype = t->dtype, .rank = t->rank, .shape = {t->shape[0], t->shape[1]}, .data = t->data};
+        struct safetensors_entry e = {
+            .name = t->name, .dtype = t->dtype, .rank = t->rank, .shape = {t->shape[0], t->shape[1]}, .data = t->data};
         bool this = !found && strstr(t->name, part) != NULL;
         found = found || this;
         if (this && how == 0)
@@ -303,10 +354,13 @@ START_TEST(every_command_refuses_it)
     write_text("t.jsonl", "{\"text\": \"Tom is glad.\"}\n");
     copy_adapter(LORA);
     write_text("a/adapter_config.json", "{\"peft_type\": \"IA3\"}");
-    static const char *const commands[] = {"eval --task t=t.jsonl --adapter a", "generate --prompt Tom --adapter a", "perplexity --text t.jsonl --adapter a",
-                                           "train --task t=t.jsonl --out run --init-adapter a", "logits --tokens 1,2 --out o --adapter a"};
+    static const char *const commands[] = {"eval --task t=t.jsonl --adapter a", "generate --prompt Tom --adapter a",
+                                           "perplexity --text t.jsonl --adapter a",
+                                           "train --task t=t.jsonl --out run --init-adapter a",
+                                           "logits --tokens 1,2 --out o --adapter a"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        program_failed_as(program("%s --model " STORIES " --device host", commands[i]), 3, "a/adapter_config.json", "IA3", NULL);
+        program_failed_as(program("%s --model " STORIES " --device host", commands[i]), 3, "a/adapter_config.json",
+                          "IA3", NULL);
     ck_assert(!path_exists("run/metrics.jsonl"));
 }
 END_TEST

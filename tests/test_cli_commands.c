@@ -1,4 +1,5 @@
-/* tests/test_cli_commands.c - every command as it is typed: help, wrong options, wrong files, devices, and what goes to which output. */
+/* tests/test_cli_commands.c - every command as it is typed: help, wrong options, wrong files, devices, and what goes to
+ * which output. */
 #include "tests/support/program.h"
 
 #include <check.h>
@@ -6,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const commands[] = {"devices", "train", "eval", "generate", "perplexity", "logits", "inspect", "tokenize"};
+static const char *const commands[] = {"devices",    "train",  "eval",    "generate",
+                                       "perplexity", "logits", "inspect", "tokenize"};
 #define N_COMMANDS ((int)(sizeof commands / sizeof *commands))
 
 /* A whole command of each kind that runs a model, but for the model. */
-static const char *const whole[] = {"train --task t=t.jsonl --out run --max-steps 1", "eval --task t=t.jsonl", "generate --prompt Tom --max-new-tokens 3",
-                                    "perplexity --text t.jsonl", "logits --tokens 1,2 --out out.safetensors"};
+static const char *const whole[] = {"train --task t=t.jsonl --out run --max-steps 1", "eval --task t=t.jsonl",
+                                    "generate --prompt Tom --max-new-tokens 3", "perplexity --text t.jsonl",
+                                    "logits --tokens 1,2 --out out.safetensors"};
 #define N_WHOLE ((int)(sizeof whole / sizeof *whole))
 
 static void make(void)
@@ -39,7 +42,8 @@ START_TEST(help_fits_a_terminal)
             ck_assert_str_eq(program_err(), "");
             ck_assert_ptr_nonnull(strstr(program_out(), "usage: mosld"));
             lines_fit(program_out(), 80);
-            ck_assert_msg(strlen(program_out()) > 60 && program_out()[strlen(program_out()) - 1] == '\n', "%s", program_out());
+            ck_assert_msg(strlen(program_out()) > 60 && program_out()[strlen(program_out()) - 1] == '\n', "%s",
+                          program_out());
             for (int i = 0; c < 0 && i < N_COMMANDS; i++)
                 ck_assert_ptr_nonnull(strstr(program_out(), commands[i]));
         }
@@ -59,24 +63,63 @@ START_TEST(wrong_options)
     static const struct {
         const char *line, *want;
     } bad[] = {
-        {"train --learnin-rate 1", "--learning-rate"}, {"train --nonsense", "--nonsense"}, {"eval --tsk x", "--task"}, {"generate -x", "-x"},
-        {"train stray", "stray"}, {"train --model", "--model"}, {"train --model m --task t=t", "--out"}, {"train --model m --out o", "--task"},
-        {"train --task t=t --out o", "--model"}, {"eval --model m", "--task"}, {"eval --task t=t", "--model"}, {"generate --prompt x", "--model"},
-        {"perplexity --model m", "--text"}, {"perplexity --text t", "--model"}, {"logits --model m --tokens 1", "--out"}, {"logits --out o", "--model"},
-        {"tokenize --text x", "--model"}, {"inspect", "PATH"}, {"devices --nonsense", "--nonsense"}, {"devices stray", "stray"}, {"tokenize --nonsense", "--nonsense"},
-        {"inspect a b", "b"}, {"train --r 0", "--r"}, {"train --r 257", "--r"}, {"train --r eight", "--r"}, {"train --r 8.5", "--r"}, {"train --r ''", "--r"},
-        {"train --learning-rate fast", "--learning-rate"}, {"train --learning-rate -1", "--learning-rate"}, {"train --learning-rate nan", "--learning-rate"},
-        {"train --learning-rate inf", "--learning-rate"}, {"train --learning-rate 1e400", "--learning-rate"}, {"train --method molora", "--method"},
-        {"train --lr-scheduler-type polynomial", "--lr-scheduler-type"}, {"train --num-experts 0", "--num-experts"}, {"train --num-experts 2,x", "--num-experts"},
-        {"train --num-experts ,", "--num-experts"}, {"train --seed -1", "--seed"}, {"train --seed 1e30", "--seed"}, {"train --packing=maybe", "--packing"},
-        {"train --max-length 1", "--max-length"}, {"train --dropout 1", "--dropout"}, {"train --config a --config b", "--config"},
-        {"train --no-model", "--no-model"}, {"train --threads 100000", "--threads"}, {"train --weights q4", "--weights"},
-        {"generate --temperature -1", "--temperature"}, {"generate --top-k -1", "--top-k"}, {"generate --max-new-tokens 0", "--max-new-tokens"},
-        {"eval --limit -5", "--limit"}, {"eval --choice-format words", "--choice-format"}, {"perplexity --context 1", "--context"},
+        {"train --learnin-rate 1", "--learning-rate"},
+        {"train --nonsense", "--nonsense"},
+        {"eval --tsk x", "--task"},
+        {"generate -x", "-x"},
+        {"train stray", "stray"},
+        {"train --model", "--model"},
+        {"train --model m --task t=t", "--out"},
+        {"train --model m --out o", "--task"},
+        {"train --task t=t --out o", "--model"},
+        {"eval --model m", "--task"},
+        {"eval --task t=t", "--model"},
+        {"generate --prompt x", "--model"},
+        {"perplexity --model m", "--text"},
+        {"perplexity --text t", "--model"},
+        {"logits --model m --tokens 1", "--out"},
+        {"logits --out o", "--model"},
+        {"tokenize --text x", "--model"},
+        {"inspect", "PATH"},
+        {"devices --nonsense", "--nonsense"},
+        {"devices stray", "stray"},
+        {"tokenize --nonsense", "--nonsense"},
+        {"inspect a b", "b"},
+        {"train --r 0", "--r"},
+        {"train --r 257", "--r"},
+        {"train --r eight", "--r"},
+        {"train --r 8.5", "--r"},
+        {"train --r ''", "--r"},
+        {"train --learning-rate fast", "--learning-rate"},
+        {"train --learning-rate -1", "--learning-rate"},
+        {"train --learning-rate nan", "--learning-rate"},
+        {"train --learning-rate inf", "--learning-rate"},
+        {"train --learning-rate 1e400", "--learning-rate"},
+        {"train --method molora", "--method"},
+        {"train --lr-scheduler-type polynomial", "--lr-scheduler-type"},
+        {"train --num-experts 0", "--num-experts"},
+        {"train --num-experts 2,x", "--num-experts"},
+        {"train --num-experts ,", "--num-experts"},
+        {"train --seed -1", "--seed"},
+        {"train --seed 1e30", "--seed"},
+        {"train --packing=maybe", "--packing"},
+        {"train --max-length 1", "--max-length"},
+        {"train --dropout 1", "--dropout"},
+        {"train --config a --config b", "--config"},
+        {"train --no-model", "--no-model"},
+        {"train --threads 100000", "--threads"},
+        {"train --weights q4", "--weights"},
+        {"generate --temperature -1", "--temperature"},
+        {"generate --top-k -1", "--top-k"},
+        {"generate --max-new-tokens 0", "--max-new-tokens"},
+        {"eval --limit -5", "--limit"},
+        {"eval --choice-format words", "--choice-format"},
+        {"perplexity --context 1", "--context"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         int status = program("%s", bad[i].line);
-        ck_assert_msg(status == 2 && strstr(program_err(), bad[i].want), "%s: status %d: %s", bad[i].line, status, program_err());
+        ck_assert_msg(status == 2 && strstr(program_err(), bad[i].want), "%s: status %d: %s", bad[i].line, status,
+                      program_err());
         ck_assert_str_eq(program_out(), "");
     }
 }
@@ -88,21 +131,32 @@ START_TEST(options_that_do_not_go_together)
     static const struct {
         const char *line, *want;
     } bad[] = {
-        {"generate " ON "--prompt x --top-p 0", "top_p"}, {"generate " ON "--prompt x --min-p 1", "min_p"},
-        {"generate " ON "--prompt x --repetition-penalty 0", "repetition_penalty"}, {"logits " ON "--out o", "--tokens"},
-        {"logits " ON "--out o --tokens 1 --text x", "--tokens"}, {"logits " ON "--out o --tokens x", "--tokens"}, {"logits " ON "--out o --tokens ''", "--tokens"},
-        {"logits " ON "--out o --tokens -1", "--tokens"}, {"logits " ON "--out o --tokens 512", "512"}, {"logits " ON "--out o --tokens 99999999999", "--tokens"},
-        {"eval " ON "--task t", "'t'"}, {"eval " ON "--task =t.jsonl", "task"}, {"eval " ON "--task t=", "task"}, {"eval " ON "--task t=t.jsonl --max-length 513", "max_length"},
+        {"generate " ON "--prompt x --top-p 0", "top_p"},
+        {"generate " ON "--prompt x --min-p 1", "min_p"},
+        {"generate " ON "--prompt x --repetition-penalty 0", "repetition_penalty"},
+        {"logits " ON "--out o", "--tokens"},
+        {"logits " ON "--out o --tokens 1 --text x", "--tokens"},
+        {"logits " ON "--out o --tokens x", "--tokens"},
+        {"logits " ON "--out o --tokens ''", "--tokens"},
+        {"logits " ON "--out o --tokens -1", "--tokens"},
+        {"logits " ON "--out o --tokens 512", "512"},
+        {"logits " ON "--out o --tokens 99999999999", "--tokens"},
+        {"eval " ON "--task t", "'t'"},
+        {"eval " ON "--task =t.jsonl", "task"},
+        {"eval " ON "--task t=", "task"},
+        {"eval " ON "--task t=t.jsonl --max-length 513", "max_length"},
         {"train " ON "--task t=t.jsonl --task t=t.jsonl --out run", "t"},
         {"train " ON "--task t=t.jsonl --out run --method lora --num-experts 4", "num_experts"},
-        {"train " ON "--task t=t.jsonl --out run --top-k 9", "top_k"}, {"train " ON "--task t=t.jsonl --out run --method mosl --dropout 0.1", "dropout"},
+        {"train " ON "--task t=t.jsonl --out run --top-k 9", "top_k"},
+        {"train " ON "--task t=t.jsonl --out run --method mosl --dropout 0.1", "dropout"},
         {"train " ON "--task t=t.jsonl --out run --gradient-checkpointing", "gradient_checkpointing"},
         {"train " ON "--task t=t.jsonl --out run --num-train-epochs 1e-6", "num_train_epochs"},
         {"train " ON "--task t=t.jsonl --out run --load-best-model-at-end", "load_best_model_at_end"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         int status = program("%s", bad[i].line);
-        ck_assert_msg(status == 2 && strstr(program_err(), bad[i].want), "%s: status %d: %s", bad[i].line, status, program_err());
+        ck_assert_msg(status == 2 && strstr(program_err(), bad[i].want), "%s: status %d: %s", bad[i].line, status,
+                      program_err());
     }
     ck_assert(!path_exists("run"));
     ck_assert(!path_exists("o"));
@@ -120,18 +174,23 @@ START_TEST(models_that_are_missing_or_damaged)
     free(data);
     write_text("empty.gguf", "%s", "");
     write_text("text.gguf", "this is no model");
-    ck_assert_int_eq(system("mkdir empty broken && cp -r " LLAMA2 " cut && cp " LLAMA2 "/model.safetensors broken && echo '{\"a\": ' > broken/config.json && "
-                            "truncate -s 5000 cut/model.safetensors"), 0);
-    static const char *const models[] = {"nowhere", "cut.gguf", "header.gguf", "empty.gguf", "text.gguf", "empty", "broken", "cut", "t.jsonl", "/dev/null"};
+    ck_assert_int_eq(system("mkdir empty broken && cp -r " LLAMA2 " cut && cp " LLAMA2
+                            "/model.safetensors broken && echo '{\"a\": ' > broken/config.json && "
+                            "truncate -s 5000 cut/model.safetensors"),
+                     0);
+    static const char *const models[] = {"nowhere", "cut.gguf", "header.gguf", "empty.gguf", "text.gguf",
+                                         "empty",   "broken",   "cut",         "t.jsonl",    "/dev/null"};
     for (int c = 0; c < N_WHOLE; c++)
         for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
             int status = program("%s --device host --model %s", whole[c], models[m]);
-            ck_assert_msg(status == 3 && strstr(program_err(), models[m]), "%s --model %s: status %d: %s", whole[c], models[m], status, program_err());
+            ck_assert_msg(status == 3 && strstr(program_err(), models[m]), "%s --model %s: status %d: %s", whole[c],
+                          models[m], status, program_err());
         }
     for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
         int status = program("inspect %s", models[m]);
         /* What can be shown is shown, with the reason why it does not run. */
-        bool told = status == 3 ? strstr(program_err(), models[m]) != NULL : status == 0 && strstr(program_out(), "reason ") && strstr(program_out(), models[m]);
+        bool told = status == 3 ? strstr(program_err(), models[m]) != NULL
+                                : status == 0 && strstr(program_out(), "reason ") && strstr(program_out(), models[m]);
         ck_assert_msg(told, "inspect %s: status %d: %s%s", models[m], status, program_err(), program_out());
     }
     ck_assert(!path_exists("run") && !path_exists("out.safetensors"));
@@ -155,7 +214,8 @@ END_TEST
 START_TEST(devices_by_name)
 {
     for (int c = 0; c < N_WHOLE; c++) {
-        program_failed_as(program("%s --model " STORIES " --device zebra", whole[c]), 2, "--device zebra", "host (", NULL);
+        program_failed_as(program("%s --model " STORIES " --device zebra", whole[c]), 2, "--device zebra", "host (",
+                          NULL);
         program_failed_as(program("%s --model " STORIES " --device 77", whole[c]), 2, "77", "host (", NULL);
     }
     cJSON *json = program_json(program("devices --json")), *device;
@@ -164,7 +224,8 @@ START_TEST(devices_by_name)
         host = host || strcmp(cJSON_GetObjectItem(device, "kind")->valuestring, "host") == 0;
     ck_assert(host);
     cJSON_Delete(json);
-    program_failed_as(program("generate --prompt Tom --model " STORIES " --device 'host (' --memory-limit 0.01"), 4, "MiB", NULL);
+    program_failed_as(program("generate --prompt Tom --model " STORIES " --device 'host (' --memory-limit 0.01"), 4,
+                      "MiB", NULL);
 }
 END_TEST
 
@@ -189,7 +250,8 @@ START_TEST(results_and_words_go_apart)
             else
                 ck_assert_ptr_nonnull(strchr(program_out(), '\n'));
         }
-    static const char *const more[] = {"inspect " STORIES, "inspect run", "tokenize --text Tom --model " STORIES, "tokenize --decode 1,403 --model " STORIES, "devices"};
+    static const char *const more[] = {"inspect " STORIES, "inspect run", "tokenize --text Tom --model " STORIES,
+                                       "tokenize --decode 1,403 --model " STORIES, "devices"};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         cJSON_Delete(program_json(program("%s --json", more[i])));
         ck_assert_str_eq(program_err(), "");
@@ -202,13 +264,21 @@ START_TEST(tables_fit_a_terminal)
 {
     ck_assert_int_eq(system("cp " STORIES " m.gguf"), 0);
     write_text("q.jsonl", "{\"question\": \"What is red?\", \"choices\": [\"a ball\", \"the sea\"], \"answer\": 0}\n");
-    ck_assert_int_eq(program("train --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl --eval-task v=q.jsonl --out run "
-                             "--target-modules all-linear --max-steps 2"), 0);
-    for (const char *line = strstr(program_err(), "  adapter"); line && *line && strncmp(line, "The adapter", 11) != 0; line = strchr(line, '\n') + 1)
+    ck_assert_int_eq(program("train --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl "
+                             "--eval-task v=q.jsonl --out run "
+                             "--target-modules all-linear --max-steps 2"),
+                     0);
+    for (const char *line = strstr(program_err(), "  adapter"); line && *line && strncmp(line, "The adapter", 11) != 0;
+         line = strchr(line, '\n') + 1)
         ck_assert_msg(strcspn(line, "\n") <= 80, "%.*s", (int)strcspn(line, "\n"), line);
-    ck_assert_int_eq(program("eval --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl --out before.json"), 0);
+    ck_assert_int_eq(
+        program(
+            "eval --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl --out before.json"),
+        0);
     lines_fit(program_out(), 80);
-    ck_assert_int_eq(program("eval --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl --adapter run --against before.json"), 0);
+    ck_assert_int_eq(program("eval --model m.gguf --device host --task birds=t.jsonl --task arc-challenge=q.jsonl "
+                             "--adapter run --against before.json"),
+                     0);
     lines_fit(program_out(), 80);
 }
 END_TEST
@@ -221,9 +291,12 @@ START_TEST(the_progress_line_fits)
         return;
     }
     char line[2048];
-    snprintf(line, sizeof line, "script -qec \"stty cols 80; '%s' train --model " STORIES " --device host --task t=t.jsonl --eval-task "
-                                "a_name_that_is_rather_long_for_a_task_of_a_test_but_may_be_given_all_the_same=t.jsonl --out run --max-steps 40 "
-                                "--eval-steps 10\" screen >/dev/null 2>&1 </dev/null", MOSLD_PROGRAM);
+    snprintf(line, sizeof line,
+             "script -qec \"stty cols 80; '%s' train --model " STORIES " --device host --task t=t.jsonl --eval-task "
+             "a_name_that_is_rather_long_for_a_task_of_a_test_but_may_be_given_all_the_same=t.jsonl --out run "
+             "--max-steps 40 "
+             "--eval-steps 10\" screen >/dev/null 2>&1 </dev/null",
+             MOSLD_PROGRAM);
     ck_assert_int_eq(system(line), 0);
     size_t size;
     char *text = read_bytes("screen", &size);

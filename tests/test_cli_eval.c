@@ -79,8 +79,8 @@ static double likelihood(const char *adapter, int q, int c, int *targets)
 {
     char prompt[1000], whole[1200];
     int ids[MOST], prompt_ids[MOST], n, n_prompt;
-    snprintf(prompt, sizeof prompt, "%s%sQuestion: %s\nAnswer:", questions[q].context ? questions[q].context : "", questions[q].context ? "\n" : "",
-             questions[q].question);
+    snprintf(prompt, sizeof prompt, "%s%sQuestion: %s\nAnswer:", questions[q].context ? questions[q].context : "",
+             questions[q].context ? "\n" : "", questions[q].question);
     snprintf(whole, sizeof whole, "%s %s", prompt, questions[q].choices[c]);
     n = tokenize(whole, ids);
     n_prompt = tokenize(prompt, prompt_ids);
@@ -138,14 +138,16 @@ START_TEST(questions_score_as_one_sequence_a_choice)
     /* In one pass, and a question a pass. */
     static const char *const budgets[] = {"", "--batch-tokens 1"};
     for (int b = 0; b < 2; b++) {
-        cJSON *json = program_json(program(EVAL "--task q=q.jsonl --json --out full.json %s %s", budgets[b], _i ? "--adapter adapter" : ""));
+        cJSON *json = program_json(
+            program(EVAL "--task q=q.jsonl --json --out full.json %s %s", budgets[b], _i ? "--adapter adapter" : ""));
         const cJSON *task = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 0);
         ck_assert_str_eq(cJSON_GetObjectItem(task, "name")->valuestring, "q");
         ck_assert_double_eq(number(task, "rows"), QUESTIONS);
         close_to(number(task, "acc"), want.acc, 1e-9, "acc");
         close_to(number(task, "acc_norm"), want.acc_norm, 1e-9, "acc_norm");
         close_to(number(task, "acc_stderr"), sqrt(want.acc * (1 - want.acc) / (QUESTIONS - 1)), 1e-9, "acc_stderr");
-        close_to(number(task, "acc_norm_stderr"), sqrt(want.acc_norm * (1 - want.acc_norm) / (QUESTIONS - 1)), 1e-9, "acc_norm_stderr");
+        close_to(number(task, "acc_norm_stderr"), sqrt(want.acc_norm * (1 - want.acc_norm) / (QUESTIONS - 1)), 1e-9,
+                 "acc_norm_stderr");
         close_to(number(task, "loss"), want.loss, 1e-5, "loss of the right choices");
         close_to(number(task, "perplexity"), exp(want.loss), 1e-4, "perplexity");
         close_to(number(json, "average_acc_norm"), want.acc_norm, 1e-9, "average_acc_norm");
@@ -172,7 +174,8 @@ static void right_of(const char *path, bool *right)
 {
     size_t size;
     char *text = read_bytes(path, &size);
-    cJSON *json = cJSON_Parse(text), *list = cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 0), "questions");
+    cJSON *json = cJSON_Parse(text),
+          *list = cJSON_GetObjectItem(cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 0), "questions");
     for (int q = 0; q < QUESTIONS; q++)
         right[q] = cJSON_GetArrayItem(cJSON_GetArrayItem(list, q), 2)->valueint != 0;
     cJSON_Delete(json);
@@ -185,7 +188,8 @@ START_TEST(gained_and_lost)
     int gained = 0, lost = 0, right = 0;
     done(program(EVAL "--task q=q.jsonl --out before.json"));
     train();
-    cJSON *json = program_json(program(EVAL "--task q=q.jsonl --adapter adapter --out after.json --against before.json --json"));
+    cJSON *json =
+        program_json(program(EVAL "--task q=q.jsonl --adapter adapter --out after.json --against before.json --json"));
     const cJSON *task = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 0);
     right_of("before.json", before);
     right_of("after.json", after);
@@ -219,9 +223,12 @@ END_TEST
 
 START_TEST(limit_and_several_tasks)
 {
-    write_text("t.jsonl", "{\"text\": \"Lily and Tom went to the park.\"}\n{\"prompt\": \"Tom\", \"completion\": \" was glad.\"}\n");
+    write_text(
+        "t.jsonl",
+        "{\"text\": \"Lily and Tom went to the park.\"}\n{\"prompt\": \"Tom\", \"completion\": \" was glad.\"}\n");
     cJSON *json = program_json(program(EVAL "--task q=q.jsonl --task t=t.jsonl --limit 2 --json"));
-    const cJSON *q = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 0), *t = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 1);
+    const cJSON *q = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 0),
+                *t = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 1);
     ck_assert_double_eq(number(q, "rows"), 2);
     ck_assert_double_eq(number(t, "rows"), 2);
     ck_assert(!cJSON_HasObjectItem(t, "acc") && number(t, "loss") > 0);
@@ -240,7 +247,8 @@ END_TEST
 START_TEST(rows_without_choices_give_loss)
 {
     int ids[MOST], prompt[MOST];
-    write_text("t.jsonl", "{\"prompt\": \"Lily had a cat.\", \"completion\": \" The cat was big.\"}\n{\"text\": \"One day, Tom saw a frog.\"}\n");
+    write_text("t.jsonl", "{\"prompt\": \"Lily had a cat.\", \"completion\": \" The cat was big.\"}\n{\"text\": \"One "
+                          "day, Tom saw a frog.\"}\n");
     int n = tokenize("Lily had a cat. The cat was big.", ids), begin = tokenize("Lily had a cat.", prompt);
     ids[n++] = 2; /* the end token */
     double sum = loss_of(STORIES, NULL, ids, n, begin);
@@ -272,7 +280,8 @@ END_TEST
 
 START_TEST(perplexity_is_the_exponential_of_the_loss)
 {
-    static const char text[] = "Once upon a time, there was a little girl named Lily. She had a red ball. She liked to play with it in the park.";
+    static const char text[] = "Once upon a time, there was a little girl named Lily. She had a red ball. She liked to "
+                               "play with it in the park.";
     int ids[MOST], n;
     write_text("p.txt", "%s", text);
     if (_i)

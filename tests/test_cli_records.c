@@ -18,7 +18,8 @@ static void done(int status) { ck_assert_msg(status == 0, "status %d: %s", statu
 /* Rows and loss of a file as eval has them. */
 static double loss_of_file(const char *file, int rows)
 {
-    cJSON *json = program_json(program("eval " ON "--task t=%s --json", file)), *task = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 0);
+    cJSON *json = program_json(program("eval " ON "--task t=%s --json", file)),
+          *task = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "tasks"), 0);
     double loss = cJSON_GetObjectItem(task, "loss")->valuedouble;
     ck_assert_int_eq(cJSON_GetObjectItem(task, "rows")->valueint, rows);
     cJSON_Delete(json);
@@ -29,14 +30,16 @@ static double loss_of_file(const char *file, int rows)
 
 START_TEST(the_same_rows_in_every_dress)
 {
-    static const char plain[] = "{\"text\": \"Tom saw a dog.\"}\n{\"prompt\": \"Lily\", \"completion\": \" ran.\"}\n";
+#define TOM  "{\"text\": \"Tom saw a dog.\"}"
+#define LILY "{\"prompt\": \"Lily\", \"completion\": \" ran.\"}"
+    static const char plain[] = TOM "\n" LILY "\n";
     static const char *const dresses[] = {
-        "\xef\xbb\xbf{\"text\": \"Tom saw a dog.\"}\n{\"prompt\": \"Lily\", \"completion\": \" ran.\"}\n",               /* a byte order mark */
-        "{\"text\": \"Tom saw a dog.\"}\r\n{\"prompt\": \"Lily\", \"completion\": \" ran.\"}\r\n",                      /* CRLF */
-        "\n\n{\"text\": \"Tom saw a dog.\"}\n   \n\t\n{\"prompt\": \"Lily\", \"completion\": \" ran.\"}\n\n",           /* blank lines */
-        "{\"text\": \"Tom saw a dog.\"}\n{\"prompt\": \"Lily\", \"completion\": \" ran.\"}",                            /* no last newline */
-        "[{\"text\": \"Tom saw a dog.\"}, {\"prompt\": \"Lily\", \"completion\": \" ran.\"}]",                          /* one array */
-        "{\"text\": \"\\u0054om saw a dog.\", \"id\": 7, \"meta\": {\"a\": [1]}}\n{\"prompt\": \"Lily\", \"completion\": \" ran.\"}\n", /* more keys */
+        ("\xef\xbb\xbf" TOM "\n" LILY "\n"),      /* a byte order mark */
+        (TOM "\r\n" LILY "\r\n"),                 /* CRLF */
+        ("\n\n" TOM "\n   \n\t\n" LILY "\n\n"),   /* blank lines */
+        (TOM "\n" LILY),                          /* no last newline */
+        ("[" TOM ", " LILY "]"),                  /* one array */
+        ("{\"text\": \"\\u0054om saw a dog.\", \"id\": 7, \"meta\": {\"a\": [1]}}\n" LILY "\n"), /* more keys */
     };
     write_text("plain.jsonl", "%s", plain);
     double want = loss_of_file("plain.jsonl", 2);
@@ -83,7 +86,8 @@ START_TEST(a_batch_whose_tokens_are_all_masked)
 {
     write_text("t.jsonl", "{\"input_ids\": [1, 5, 9], \"labels\": [-100, -100, -100]}\n{\"input_ids\": [1, 5, 9]}\n");
     done(program(TRAIN "--task t=t.jsonl --per-device-train-batch-size 1 --train-sampling-strategy sequential"));
-    ck_assert(isfinite(json_line_number("run/metrics.jsonl", 0, "loss")) && isfinite(json_line_number("run/metrics.jsonl", 1, "loss")));
+    ck_assert(isfinite(json_line_number("run/metrics.jsonl", 0, "loss")) &&
+              isfinite(json_line_number("run/metrics.jsonl", 1, "loss")));
     write_text("t.jsonl", "{\"input_ids\": [1, 5, 9], \"labels\": [-100, -100, -100]}\n");
     program_failed_as(program(TRAIN "--task t=t.jsonl"), 3, "t.jsonl", NULL);
 }
@@ -92,7 +96,8 @@ END_TEST
 /* The rows are read before the run begins: what happens to the file then changes nothing. */
 START_TEST(a_file_that_is_changed_during_the_run)
 {
-    static const char rows[] = "{\"text\": \"Tom saw a dog.\"}\n{\"text\": \"Lily ran to the park.\"}\n{\"text\": \"One day, it was sunny.\"}\n";
+    static const char rows[] = "{\"text\": \"Tom saw a dog.\"}\n{\"text\": \"Lily ran to the park.\"}\n{\"text\": "
+                               "\"One day, it was sunny.\"}\n";
     write_text("t.jsonl", "%s", rows);
     done(program("train " ON "--task t=t.jsonl --out whole --max-steps 300 --per-device-train-batch-size 1"));
     pid_t pid = program_start("train " ON "--task t=t.jsonl --out run --max-steps 300 --per-device-train-batch-size 1");
@@ -111,29 +116,58 @@ START_TEST(bad_rows_are_named_by_file_and_line)
     static const struct {
         const char *row, *want;
     } bad[] = {
-        {"{\"text\": \"a\"", "line 2"}, {"{\"text\": \"a\"} x", "line 2"}, {"nonsense", "line 2"}, {"{}", "line 2"}, {"[]", "line 2"}, {"7", "line 2"},
-        {"{'text': 'a'}", "line 2"}, {"{\"text\": 7}", "text"}, {"{\"text\": [\"a\"]}", "text"}, {"{\"prompt\": \"a\"}", "completion"},
-        {"{\"prompt\": \"a\", \"completion\": 7}", "completion"}, {"{\"instruction\": \"a\"}", "output"}, {"{\"instruction\": 1, \"output\": \"a\"}", "instruction"},
-        {"{\"messages\": []}", "messages"}, {"{\"messages\": {}}", "messages"}, {"{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}", "assistant"},
-        {"{\"messages\": [{\"role\": \"wizard\", \"content\": \"a\"}]}", "wizard"}, {"{\"messages\": [{\"role\": \"user\"}]}", "content"},
-        {"{\"messages\": [{\"role\": \"user\", \"content\": null}, {\"role\": \"assistant\", \"content\": \"a\"}]}", "content"},
-        {"{\"messages\": [\"hello\"]}", "message 1"}, {"{\"messages\": [{\"role\": \"tool\", \"content\": \"a\"}]}", "tool"},
+        {"{\"text\": \"a\"", "line 2"},
+        {"{\"text\": \"a\"} x", "line 2"},
+        {"nonsense", "line 2"},
+        {"{}", "line 2"},
+        {"[]", "line 2"},
+        {"7", "line 2"},
+        {"{'text': 'a'}", "line 2"},
+        {"{\"text\": 7}", "text"},
+        {"{\"text\": [\"a\"]}", "text"},
+        {"{\"prompt\": \"a\"}", "completion"},
+        {"{\"prompt\": \"a\", \"completion\": 7}", "completion"},
+        {"{\"instruction\": \"a\"}", "output"},
+        {"{\"instruction\": 1, \"output\": \"a\"}", "instruction"},
+        {"{\"messages\": []}", "messages"},
+        {"{\"messages\": {}}", "messages"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}", "assistant"},
+        {"{\"messages\": [{\"role\": \"wizard\", \"content\": \"a\"}]}", "wizard"},
+        {"{\"messages\": [{\"role\": \"user\"}]}", "content"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": null}, {\"role\": \"assistant\", \"content\": \"a\"}]}",
+         "content"},
+        {"{\"messages\": [\"hello\"]}", "message 1"},
+        {"{\"messages\": [{\"role\": \"tool\", \"content\": \"a\"}]}", "tool"},
         {"{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\"}]}]}", "content"},
-        {"{\"conversations\": [{\"from\": \"human\"}]}", "value"}, {"{\"conversations\": [{\"from\": \"alien\", \"value\": \"a\"}]}", "alien"},
-        {"{\"question\": \"a\", \"choices\": [], \"answer\": 0}", "choices"}, {"{\"question\": \"a\", \"choices\": [\"b\"], \"answer\": 0}", "choices"},
-        {"{\"question\": \"a\", \"choices\": [\"b\", \"\"], \"answer\": 0}", "choice"}, {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"]}", "answer"},
-        {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}", "answer"}, {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": \"C\"}", "answer"},
-        {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": -1}", "answer"}, {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0.5}", "answer"},
-        {"{\"question\": \"a\", \"choices\": \"b\", \"answer\": 0}", "choices"}, {"{\"choices\": [\"b\", \"c\"], \"answer\": 0}", "line 2"},
-        {"{\"input_ids\": []}", "input_ids"}, {"{\"input_ids\": [-1]}", "input_ids"}, {"{\"input_ids\": [1, 512]}", "512"}, {"{\"input_ids\": [1.5]}", "input_ids"},
-        {"{\"input_ids\": [1, 2], \"labels\": [1]}", "labels"}, {"{\"input_ids\": [1, 2], \"labels\": [1, -5]}", "labels"}, {"{\"input_ids\": \"1 2\"}", "input_ids"},
-        {"{\"text\": \"\xff\xfe\"}", "line 2"}, {"{\"text\": \"\xed\xa0\x80\"}", "line 2"}, {"{\"text\": \"\\ud800\"}", "line 2"},
+        {"{\"conversations\": [{\"from\": \"human\"}]}", "value"},
+        {"{\"conversations\": [{\"from\": \"alien\", \"value\": \"a\"}]}", "alien"},
+        {"{\"question\": \"a\", \"choices\": [], \"answer\": 0}", "choices"},
+        {"{\"question\": \"a\", \"choices\": [\"b\"], \"answer\": 0}", "choices"},
+        {"{\"question\": \"a\", \"choices\": [\"b\", \"\"], \"answer\": 0}", "choice"},
+        {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"]}", "answer"},
+        {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}", "answer"},
+        {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": \"C\"}", "answer"},
+        {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": -1}", "answer"},
+        {"{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0.5}", "answer"},
+        {"{\"question\": \"a\", \"choices\": \"b\", \"answer\": 0}", "choices"},
+        {"{\"choices\": [\"b\", \"c\"], \"answer\": 0}", "line 2"},
+        {"{\"input_ids\": []}", "input_ids"},
+        {"{\"input_ids\": [-1]}", "input_ids"},
+        {"{\"input_ids\": [1, 512]}", "512"},
+        {"{\"input_ids\": [1.5]}", "input_ids"},
+        {"{\"input_ids\": [1, 2], \"labels\": [1]}", "labels"},
+        {"{\"input_ids\": [1, 2], \"labels\": [1, -5]}", "labels"},
+        {"{\"input_ids\": \"1 2\"}", "input_ids"},
+        {"{\"text\": \"\xff\xfe\"}", "line 2"},
+        {"{\"text\": \"\xed\xa0\x80\"}", "line 2"},
+        {"{\"text\": \"\\ud800\"}", "line 2"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         for (int command = 0; command < 2; command++) {
             write_text("t.jsonl", "{\"text\": \"Tom saw a dog.\"}\n%s\n{\"text\": \"Lily ran.\"}\n", bad[i].row);
             int status = command ? program("eval " ON "--task t=t.jsonl") : program(TRAIN "--task t=t.jsonl");
-            ck_assert_msg(status == 3 && strstr(program_err(), "t.jsonl") && strstr(program_err(), "line 2") && strstr(program_err(), bad[i].want),
+            ck_assert_msg(status == 3 && strstr(program_err(), "t.jsonl") && strstr(program_err(), "line 2") &&
+                              strstr(program_err(), bad[i].want),
                           "%s: status %d: %s", bad[i].row, status, program_err());
             ck_assert_str_eq(program_out(), "");
         }
@@ -143,7 +177,8 @@ END_TEST
 
 START_TEST(bad_files)
 {
-    static const char *const texts[] = {"", "\n\n  \n", "\xef\xbb\xbf", "[]", "[{\"text\": \"a\"}", "[7]", "[{\"text\": \"a\"}] x"};
+    static const char *const texts[] = {
+        "", "\n\n  \n", "\xef\xbb\xbf", "[]", "[{\"text\": \"a\"}", "[7]", "[{\"text\": \"a\"}] x"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         write_text("t.jsonl", "%s", texts[i]);
         program_failed_as(program("eval " ON "--task t=t.jsonl"), 3, "t.jsonl", NULL);
@@ -186,7 +221,8 @@ END_TEST
 /* Conversations need a template, and say so with the option that gives one. */
 START_TEST(conversations_without_a_template)
 {
-    write_text("t.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"Hello.\"}]}\n");
+    write_text("t.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", "
+                          "\"content\": \"Hello.\"}]}\n");
     program_failed_as(program(TRAIN "--task t=t.jsonl"), 3, "t.jsonl", "--chat-template", NULL);
     done(program(TRAIN "--task t=t.jsonl --chat-template llama2"));
     /* The assistant first, and a system message in the middle, are not what a template takes. */

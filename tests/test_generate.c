@@ -1,4 +1,5 @@
-/* tests/test_generate.c - generated text: against whole passes without a cache, against a known story, and what ends it. */
+/* tests/test_generate.c - generated text: against whole passes without a cache, against a known story, and what ends
+ * it. */
 #include "mosld/generate/sample.h"
 #include "tests/support/by_hand.h"
 #include "tests/support/program.h"
@@ -58,13 +59,14 @@ static int tokenize(const char *text, int *out)
 
 /* ---- against whole passes ---- */
 
-/* Each generated token is the likeliest behind all before it, as one pass over everything without a cache has it. Where two logits are
- * closer than rounding, either will do. */
+/* Each generated token is the likeliest behind all before it, as one pass over everything without a cache has it. Where
+ * two logits are closer than rounding, either will do. */
 static void check_greedy(const char *adapter, const char *prompt, int new_tokens, const char *more)
 {
     char options[4096];
     int ids[MOST], n = tokenize(prompt, ids), V, close = 0;
-    snprintf(options, sizeof options, "%s%s --prompt '%s' --max-new-tokens %d %s", adapter ? "--adapter " : "", adapter ? adapter : "", prompt, new_tokens, more);
+    snprintf(options, sizeof options, "%s%s --prompt '%s' --max-new-tokens %d %s", adapter ? "--adapter " : "",
+             adapter ? adapter : "", prompt, new_tokens, more);
     struct answer a = generate(options);
     ck_assert_msg(a.n == new_tokens || strcmp(a.stop, "end") == 0, "%d tokens, %s", a.n, a.stop);
     ck_assert_int_ge(a.n, 8);
@@ -76,8 +78,8 @@ static void check_greedy(const char *adapter, const char *prompt, int new_tokens
         for (int v = 1; v < V; v++)
             best = row[v] > row[best] ? v : best;
         close += best != ids[i];
-        ck_assert_msg(row[best] - row[ids[i]] <= 1e-4f * fabsf(row[best]), "token %d: %d, but %d is likelier: %g and %g", i - n, ids[i], best, row[ids[i]],
-                      row[best]);
+        ck_assert_msg(row[best] - row[ids[i]] <= 1e-4f * fabsf(row[best]),
+                      "token %d: %d, but %d is likelier: %g and %g", i - n, ids[i], best, row[ids[i]], row[best]);
     }
     ck_assert_int_le(close, 1);
     free(logits);
@@ -86,14 +88,18 @@ static void check_greedy(const char *adapter, const char *prompt, int new_tokens
 /* An adapter that has learned something, so that B is not zero. */
 static void train(const char *options)
 {
-    write_text("t.jsonl", "{\"prompt\": \"Tom \", \"completion\": \"saw a big dog in the sun.\"}\n{\"prompt\": \"One day\", \"completion\": \", the end.\"}\n");
-    int status = program("train --model " STORIES " --device host --task t=t.jsonl --learning-rate 1e-2 --max-steps 3 --out adapter %s", options);
+    write_text("t.jsonl", "{\"prompt\": \"Tom \", \"completion\": \"saw a big dog in the sun.\"}\n{\"prompt\": \"One "
+                          "day\", \"completion\": \", the end.\"}\n");
+    int status = program("train --model " STORIES
+                         " --device host --task t=t.jsonl --learning-rate 1e-2 --max-steps 3 --out adapter %s",
+                         options);
     ck_assert_msg(status == 0, "%s", program_err());
 }
 
 START_TEST(greedy_is_the_likeliest_of_a_whole_pass)
 {
-    static const char *const methods[] = {"", "--method lora --lora-dropout 0.1", "--method mosl --num-experts 4", "--method mosld --num-experts 2,3,4 --target-modules all-linear"};
+    static const char *const methods[] = {"", "--method lora --lora-dropout 0.1", "--method mosl --num-experts 4",
+                                          "--method mosld --num-experts 2,3,4 --target-modules all-linear"};
     if (_i)
         train(methods[_i]);
     check_greedy(_i ? "adapter" : NULL, "Once upon a time", 40, "");
@@ -127,7 +133,8 @@ START_TEST(the_story_is_known)
     ck_assert_int_eq(a.n, 200);
     for (int i = 0; i < 200; i++)
         ck_assert_msg(a.tokens[i] == want[i], "token %d is %d, wanted %d", i, a.tokens[i], want[i]);
-    static const char begin[] = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball.";
+    static const char begin[] = "Once upon a time, there was a little girl named Lily. She loved to play outside in "
+                                "the park. One day, she saw a big, red ball.";
     ck_assert_msg(strncmp(a.text, begin, sizeof begin - 1) == 0, "%s", a.text);
     ck_assert_str_eq(a.stop, "length");
     /* Without --json the text alone goes to standard output, and nothing to standard error. */
@@ -143,7 +150,8 @@ END_TEST
 
 START_TEST(sampling_through_the_program)
 {
-    static const char *const greedy[] = {"--temperature 1 --top-k 1", "--temperature 1 --top-p 1e-6", "--temperature 1 --min-p 0.999999", "--temperature 1e-4", ""};
+    static const char *const greedy[] = {"--temperature 1 --top-k 1", "--temperature 1 --top-p 1e-6",
+                                         "--temperature 1 --min-p 0.999999", "--temperature 1e-4", ""};
     struct answer want = generate("--prompt Lily --max-new-tokens 30 --temperature 0");
     for (int i = 0; i < 5; i++) {
         char options[200];
@@ -151,13 +159,15 @@ START_TEST(sampling_through_the_program)
         struct answer got = generate(options);
         ck_assert_msg(strcmp(got.text, want.text) == 0, "%s: %s", greedy[i], got.text);
     }
-    struct answer a = generate("--prompt Lily --max-new-tokens 30 --temperature 1 --seed 3"), b = generate("--prompt Lily --max-new-tokens 30 --temperature 1 --seed 3"),
+    struct answer a = generate("--prompt Lily --max-new-tokens 30 --temperature 1 --seed 3"),
+                  b = generate("--prompt Lily --max-new-tokens 30 --temperature 1 --seed 3"),
                   c = generate("--prompt Lily --max-new-tokens 30 --temperature 1 --seed 4");
     ck_assert_str_eq(a.text, b.text);
     ck_assert_str_ne(a.text, c.text);
     ck_assert_str_ne(a.text, want.text);
     /* A penalty keeps it from saying the same again. */
-    struct answer penalised = generate("--prompt Lily --max-new-tokens 60 --repetition-penalty 5"), plain = generate("--prompt Lily --max-new-tokens 60");
+    struct answer penalised = generate("--prompt Lily --max-new-tokens 60 --repetition-penalty 5"),
+                  plain = generate("--prompt Lily --max-new-tokens 60");
     int twice = 0, plain_twice = 0;
     for (int i = 0; i < 60; i++)
         for (int j = 0; j < i; j++) {
@@ -189,16 +199,22 @@ static void check_shares(const struct mosld_sample_params *p, const double *want
     for (int i = 0; i < 20000; i++)
         count[sample_once(p, logits, 4, (uint64_t)i)]++;
     for (int v = 0; v < 4; v++)
-        ck_assert_msg(want[v] == 0 ? count[v] == 0 : fabs(count[v] / 20000.0 - want[v]) < 0.0145, "token %d: %d of 20000, wanted %g", v, count[v], want[v]);
+        ck_assert_msg(want[v] == 0 ? count[v] == 0 : fabs(count[v] / 20000.0 - want[v]) < 0.0145,
+                      "token %d: %d of 20000, wanted %g", v, count[v], want[v]);
 }
 
 START_TEST(sampling_has_the_right_shares)
 {
-    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .seed = 1}, (double[]){0.1, 0.5, 0.25, 0.15});
-    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .top_k = 2, .seed = 1}, (double[]){0, 2 / 3.0, 1 / 3.0, 0});
-    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .top_p = 0.7, .seed = 2}, (double[]){0, 2 / 3.0, 1 / 3.0, 0});
-    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .top_p = 0.8, .seed = 2}, (double[]){0, 5 / 9.0, 2.5 / 9, 1.5 / 9});
-    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .min_p = 0.25, .seed = 3}, (double[]){0, 5 / 9.0, 2.5 / 9, 1.5 / 9});
+    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .seed = 1},
+                 (double[]){0.1, 0.5, 0.25, 0.15});
+    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .top_k = 2, .seed = 1},
+                 (double[]){0, 2 / 3.0, 1 / 3.0, 0});
+    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .top_p = 0.7, .seed = 2},
+                 (double[]){0, 2 / 3.0, 1 / 3.0, 0});
+    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .top_p = 0.8, .seed = 2},
+                 (double[]){0, 5 / 9.0, 2.5 / 9, 1.5 / 9});
+    check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 1, .min_p = 0.25, .seed = 3},
+                 (double[]){0, 5 / 9.0, 2.5 / 9, 1.5 / 9});
     check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 0.5, .seed = 4},
                  (double[]){0.01 / 0.345, 0.25 / 0.345, 0.0625 / 0.345, 0.0225 / 0.345}); /* probabilities squared */
     check_shares(&(struct mosld_sample_params){MOSLD_SAMPLE_DEFAULTS, .temperature = 0}, (double[]){0, 1, 0, 0});
@@ -227,7 +243,11 @@ END_TEST
 static bool is_utf8(const char *s)
 {
     for (const unsigned char *p = (const unsigned char *)s; *p;) {
-        int more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : *p >= 0xe0 && *p < 0xf0 ? 2 : *p >= 0xf0 && *p < 0xf5 ? 3 : -1;
+        int more = *p < 0x80                 ? 0
+                   : *p >= 0xc2 && *p < 0xe0 ? 1
+                   : *p >= 0xe0 && *p < 0xf0 ? 2
+                   : *p >= 0xf0 && *p < 0xf5 ? 3
+                                             : -1;
         if (more < 0)
             return false;
         for (p++; more > 0; more--, p++)
@@ -237,7 +257,8 @@ static bool is_utf8(const char *s)
     return true;
 }
 
-/* At a temperature of 100 every token is about as likely, the single bytes among them; wherever it is cut, no half character comes out. */
+/* At a temperature of 100 every token is about as likely, the single bytes among them; wherever it is cut, no half
+ * character comes out. */
 START_TEST(streamed_text_is_whole_utf8)
 {
     bool special = false;
@@ -282,7 +303,8 @@ START_TEST(it_stops_at_the_end_token)
         before++;
     ck_assert_int_lt(before, whole.n);
     write_model_that_ends_with("m.gguf", FULL_STOP);
-    cJSON *json = program_json(program("generate --model m.gguf --device host --json --prompt 'Once upon a time' --max-new-tokens 40"));
+    cJSON *json = program_json(
+        program("generate --model m.gguf --device host --json --prompt 'Once upon a time' --max-new-tokens 40"));
     struct answer a = parse_answer(json);
     ck_assert_str_eq(a.stop, "end");
     ck_assert_int_eq(a.n, before); /* the end token itself is not said */
@@ -297,7 +319,8 @@ START_TEST(it_stops_where_the_context_is_full)
     struct answer a = generate("--prompt 'Once upon a time' --context 16 --max-new-tokens 100");
     ck_assert_str_eq(a.stop, "context");
     ck_assert_int_eq(n + a.n, 17); /* sixteen in the context, and one that follows them */
-    program_failed_as(program(GENERATE "--prompt 'Once upon a time there was a cat and a dog and a bird' --context 8"), 2, "context", "8 fit", NULL);
+    program_failed_as(program(GENERATE "--prompt 'Once upon a time there was a cat and a dog and a bird' --context 8"),
+                      2, "context", "8 fit", NULL);
     program_failed_as(program(GENERATE "--prompt x --context 513"), 2, "--context", "512", NULL);
     a = generate("--prompt 'Once upon a time' --max-new-tokens 1000");
     ck_assert_str_eq(a.stop, "context");

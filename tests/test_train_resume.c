@@ -1,4 +1,5 @@
-/* tests/test_train_resume.c - runs that are killed, interrupted, refused or find bad checkpoints: nothing is lost, and the bits stay. */
+/* tests/test_train_resume.c - runs that are killed, interrupted, refused or find bad checkpoints: nothing is lost, and
+ * the bits stay. */
 #include "tests/support/program.h"
 
 #include <check.h>
@@ -15,8 +16,9 @@
 
 #define ADAPTER "adapter_model.safetensors"
 /* A small mixture with dropout, so that the random bits matter, from rows drawn at random. */
-#define OPTIONS                                                                                                                     \
-    "--model " STORIES " --device host --task t=t.jsonl --eval-task v=v.jsonl --per-device-train-batch-size 2 --num-experts 3 --r 4 " \
+#define OPTIONS \
+    "--model " STORIES \
+    " --device host --task t=t.jsonl --eval-task v=v.jsonl --per-device-train-batch-size 2 --num-experts 3 --r 4 " \
     "--learning-rate 1e-2 --warmup-steps 3"
 
 static void make(void)
@@ -26,7 +28,8 @@ static void make(void)
     for (int i = 0; i < 12; i++)
         fprintf(f, "{\"prompt\": \"Day %d. \", \"completion\": \"Tom saw %d birds and was glad.\"}\n", i, i * 7 % 5);
     fclose(f);
-    write_text("v.jsonl", "{\"prompt\": \"Day 3. \", \"completion\": \"Tom saw a red bird.\"}\n{\"text\": \"One day, Lily went to the park.\"}\n");
+    write_text("v.jsonl", "{\"prompt\": \"Day 3. \", \"completion\": \"Tom saw a red bird.\"}\n{\"text\": \"One day, "
+                          "Lily went to the park.\"}\n");
 }
 
 static int newest_checkpoint(const char *run)
@@ -66,7 +69,8 @@ static bool has_hidden_remnant(const char *run)
     return found;
 }
 
-/* Both files have the same steps, evaluations included, each once and in order, with the same losses; only times differ. */
+/* Both files have the same steps, evaluations included, each once and in order, with the same losses; only times
+ * differ. */
 static void same_metrics(const char *a, const char *b)
 {
     int i = 0;
@@ -103,7 +107,8 @@ START_TEST(killed_at_any_moment_it_goes_on_to_the_same_bits)
 {
     unsigned seed = 20 + (unsigned)_i;
     int kills = 0;
-    const char *extra = _i ? "--save-total-limit 2 --load-best-model-at-end --eval-steps 3" : "--gradient-accumulation-steps 2";
+    const char *extra =
+        _i ? "--save-total-limit 2 --load-best-model-at-end --eval-steps 3" : "--gradient-accumulation-steps 2";
     ck_assert_int_eq(program("train " OPTIONS " %s --max-steps 40 --out whole", extra), 0);
     for (;;) {
         int begin = newest_checkpoint("run"), wanted = begin + 1 + rand_r(&seed) % 6;
@@ -125,7 +130,9 @@ START_TEST(killed_at_any_moment_it_goes_on_to_the_same_bits)
     same_metrics("whole/metrics.jsonl", "run/metrics.jsonl");
     ck_assert(!has_hidden_remnant("run"));
     /* Going on with what is finished changes nothing. */
-    ck_assert_int_eq(program("train " OPTIONS " %s --max-steps 40 --save-steps 1 --out run --resume-from-checkpoint last", extra), 0);
+    ck_assert_int_eq(
+        program("train " OPTIONS " %s --max-steps 40 --save-steps 1 --out run --resume-from-checkpoint last", extra),
+        0);
     ck_assert(same_bytes("whole/" ADAPTER, "run/" ADAPTER));
     same_metrics("whole/metrics.jsonl", "run/metrics.jsonl");
 }
@@ -137,7 +144,8 @@ END_TEST
 static void interrupt_run(const char *options)
 {
     pid_t pid = program_start("train " OPTIONS " %s --out run", options);
-    while (running(pid) && (!path_exists("run/metrics.jsonl") || isnan(json_line_number("run/metrics.jsonl", 1, "step"))))
+    while (running(pid) &&
+           (!path_exists("run/metrics.jsonl") || isnan(json_line_number("run/metrics.jsonl", 1, "step"))))
         usleep(500);
     kill(pid, SIGINT);
     program_failed_as(program_wait(pid), 130, "interrupted after step", "--resume-from-checkpoint last", NULL);
@@ -176,7 +184,8 @@ START_TEST(two_processes_in_one_folder)
         usleep(500);
     /* Its output goes beside, so that the other's stays. */
     char line[1024];
-    snprintf(line, sizeof line, "'%s' train " OPTIONS " --max-steps 5 --out run --overwrite-output-dir 2>second.err", MOSLD_PROGRAM);
+    snprintf(line, sizeof line, "'%s' train " OPTIONS " --max-steps 5 --out run --overwrite-output-dir 2>second.err",
+             MOSLD_PROGRAM);
     ck_assert_int_eq(system(line), 2 << 8);
     size_t size;
     char *text = read_bytes("second.err", &size);
@@ -193,11 +202,16 @@ START_TEST(a_folder_with_a_run_is_kept)
     ck_assert_int_eq(program("train " OPTIONS " --max-steps 4 --save-steps 2 --out run"), 0);
     write_text("run/notes.txt", "mine");
     ck_assert_int_eq(system("cp -r run before"), 0);
-    program_failed_as(program("train " OPTIONS " --max-steps 6 --out run"), 2, "run holds a run already", "--overwrite-output-dir", NULL);
+    program_failed_as(program("train " OPTIONS " --max-steps 6 --out run"), 2, "run holds a run already",
+                      "--overwrite-output-dir", NULL);
     ck_assert_int_eq(system("diff -r run before"), 0);
     /* A command that fails before its first step takes nothing away either. */
-    program_failed_as(program("train " OPTIONS " --max-steps 6 --out run --overwrite-output-dir --init-adapter nowhere"), 3, "nowhere", NULL);
-    program_failed_as(program("train " OPTIONS " --max-steps 6 --out run --overwrite-output-dir --dropout-mask t.jsonl"), 3, "t.jsonl", NULL);
+    program_failed_as(
+        program("train " OPTIONS " --max-steps 6 --out run --overwrite-output-dir --init-adapter nowhere"), 3,
+        "nowhere", NULL);
+    program_failed_as(
+        program("train " OPTIONS " --max-steps 6 --out run --overwrite-output-dir --dropout-mask t.jsonl"), 3,
+        "t.jsonl", NULL);
     ck_assert_int_eq(system("diff -r run before"), 0);
     ck_assert_int_eq(program("train " OPTIONS " --max-steps 3 --save-steps 3 --out run --overwrite-output-dir"), 0);
     ck_assert_int_eq(newest_checkpoint("run"), 3);
@@ -212,16 +226,25 @@ END_TEST
 START_TEST(resuming_elsewhere)
 {
     ck_assert_int_eq(program("train " OPTIONS " --max-steps 6 --save-steps 3 --out whole"), 0);
-    ck_assert_int_eq(program("train " OPTIONS " --max-steps 6 --out new --resume-from-checkpoint whole/checkpoint-000003"), 0);
+    ck_assert_int_eq(
+        program("train " OPTIONS " --max-steps 6 --out new --resume-from-checkpoint whole/checkpoint-000003"), 0);
     ck_assert(same_bytes("whole/" ADAPTER, "new/" ADAPTER));
     ck_assert_int_eq((int)json_line_number("new/metrics.jsonl", 0, "step"), 4);
     /* A third folder's run is not mixed with it. */
-    program_failed_as(program("train " OPTIONS " --max-steps 6 --out new --resume-from-checkpoint whole/checkpoint-000003"), 2, "new holds a run", NULL);
-    program_failed_as(program("train " OPTIONS " --max-steps 6 --out none --resume-from-checkpoint last"), 2, "resume_from_checkpoint", "none", NULL);
+    program_failed_as(
+        program("train " OPTIONS " --max-steps 6 --out new --resume-from-checkpoint whole/checkpoint-000003"), 2,
+        "new holds a run", NULL);
+    program_failed_as(program("train " OPTIONS " --max-steps 6 --out none --resume-from-checkpoint last"), 2,
+                      "resume_from_checkpoint", "none", NULL);
     ck_assert(!path_exists("none"));
-    program_failed_as(program("train " OPTIONS " --max-steps 6 --out whole --resume-from-checkpoint whole/checkpoint-000004"), 3, "checkpoint-000004", NULL);
+    program_failed_as(
+        program("train " OPTIONS " --max-steps 6 --out whole --resume-from-checkpoint whole/checkpoint-000004"), 3,
+        "checkpoint-000004", NULL);
     /* From an earlier checkpoint the later ones are made again. */
-    ck_assert_int_eq(program("train " OPTIONS " --max-steps 6 --save-steps 3 --out whole --resume-from-checkpoint whole/checkpoint-000003"), 0);
+    ck_assert_int_eq(
+        program("train " OPTIONS
+                " --max-steps 6 --save-steps 3 --out whole --resume-from-checkpoint whole/checkpoint-000003"),
+        0);
     same_metrics("whole/metrics.jsonl", "whole/metrics.jsonl");
     ck_assert_int_eq(newest_checkpoint("whole"), 6);
     ck_assert(same_bytes("whole/" ADAPTER, "new/" ADAPTER));
@@ -232,7 +255,8 @@ END_TEST
 
 START_TEST(damaged_checkpoints)
 {
-    static const char *const files[] = {"adapter_model.safetensors", "optimizer.safetensors", "trainer_state.json", "adapter_config.json"};
+    static const char *const files[] = {"adapter_model.safetensors", "optimizer.safetensors", "trainer_state.json",
+                                        "adapter_config.json"};
     ck_assert_int_eq(program("train " OPTIONS " --max-steps 4 --save-steps 2 --out run"), 0);
     for (int f = 0; f < 4; f++) {
         char path[128];
@@ -252,37 +276,61 @@ START_TEST(damaged_checkpoints)
                 write_bytes(path, data, size);
                 data[at] ^= 1;
             }
-            program_failed_as(program("train " OPTIONS " --max-steps 4 --save-steps 2 --out run --resume-from-checkpoint last"), 3,
-                              "checkpoint-000004", files[f], NULL);
+            program_failed_as(
+                program("train " OPTIONS " --max-steps 4 --save-steps 2 --out run --resume-from-checkpoint last"), 3,
+                "checkpoint-000004", files[f], NULL);
         }
         write_bytes(path, data, size);
         free(data);
     }
-    ck_assert_int_eq(program("train " OPTIONS " --max-steps 4 --save-steps 2 --out run --resume-from-checkpoint last"), 0);
+    ck_assert_int_eq(program("train " OPTIONS " --max-steps 4 --save-steps 2 --out run --resume-from-checkpoint last"),
+                     0);
     ck_assert_int_eq(symlink("nothing", "run/checkpoint-000009"), 0);
-    program_failed_as(program("train " OPTIONS " --max-steps 4 --out run --resume-from-checkpoint last"), 3, "checkpoint-000009", NULL);
+    program_failed_as(program("train " OPTIONS " --max-steps 4 --out run --resume-from-checkpoint last"), 3,
+                      "checkpoint-000009", NULL);
 }
 END_TEST
 
 START_TEST(other_options_than_the_checkpoint)
 {
-    static const char *const changed[] = {"--learning-rate 2e-2", "--seed 7", "--lora-alpha 3", "--use-rslora", "--r 2", "--num-experts 4", "--top-k 1",
-                                          "--method mosl", "--dropout 0.2", "--dropout-on input", "--target-modules q_proj", "--weight-decay 0.1",
-                                          "--per-device-train-batch-size 3", "--max-steps 5", "--packing", "--lr-scheduler-type cosine",
-                                          "--router-aux-loss-coef 0.02", "--train-sampling-strategy sequential", "--weights bf16",
-                                          "--completion-only-loss false", "--max-length 9", "--task t=t.jsonl:2"};
+    static const char *const changed[] = {"--learning-rate 2e-2",
+                                          "--seed 7",
+                                          "--lora-alpha 3",
+                                          "--use-rslora",
+                                          "--r 2",
+                                          "--num-experts 4",
+                                          "--top-k 1",
+                                          "--method mosl",
+                                          "--dropout 0.2",
+                                          "--dropout-on input",
+                                          "--target-modules q_proj",
+                                          "--weight-decay 0.1",
+                                          "--per-device-train-batch-size 3",
+                                          "--max-steps 5",
+                                          "--packing",
+                                          "--lr-scheduler-type cosine",
+                                          "--router-aux-loss-coef 0.02",
+                                          "--train-sampling-strategy sequential",
+                                          "--weights bf16",
+                                          "--completion-only-loss false",
+                                          "--max-length 9",
+                                          "--task t=t.jsonl:2"};
     ck_assert_int_eq(program("train " OPTIONS " --max-steps 4 --save-steps 2 --out run"), 0);
     ck_assert_int_eq(system("cp -r run before"), 0);
     for (size_t i = 0; i < sizeof changed / sizeof *changed; i++) {
         bool task = strncmp(changed[i], "--task", 6) == 0;
-        int status = program("train " OPTIONS " --max-steps 4 %s --out run --resume-from-checkpoint last", task ? "--task u=v.jsonl" : changed[i]);
+        int status = program("train " OPTIONS " --max-steps 4 %s --out run --resume-from-checkpoint last",
+                             task ? "--task u=v.jsonl" : changed[i]);
         ck_assert_msg(status == 2, "%s: status %d: %s", changed[i], status, program_err());
         ck_assert_ptr_nonnull(strstr(program_err(), "trainer_state.json belongs to a run with other options"));
     }
     /* Another model of the same shape, and other rows under the same name. */
-    program_failed_as(program("train " OPTIONS " --max-steps 4 --model %s --out run --resume-from-checkpoint last", LLAMA2), 3, "tokenizer", NULL);
+    program_failed_as(
+        program("train " OPTIONS " --max-steps 4 --model %s --out run --resume-from-checkpoint last", LLAMA2), 3,
+        "tokenizer", NULL);
     write_text("t.jsonl", "{\"prompt\": \"Day 1. \", \"completion\": \"Tom saw nothing.\"}\n");
-    program_failed_as(program("train " OPTIONS " --max-steps 4 --out run --resume-from-checkpoint last"), 2, "other task data", NULL);
+    program_failed_as(program("train " OPTIONS " --max-steps 4 --out run --resume-from-checkpoint last"), 2,
+                      "other task data", NULL);
     ck_assert_int_eq(system("diff -r run before"), 0);
 }
 END_TEST
@@ -343,10 +391,13 @@ END_TEST
 
 START_TEST(the_best_is_what_is_left)
 {
-    /* The model knows this sentence well, and a large learning rate on other rows makes it worse at it: the first evaluation is the best. */
+    /* The model knows this sentence well, and a large learning rate on other rows makes it worse at it: the first
+     * evaluation is the best. */
     write_text("v.jsonl", "{\"text\": \"Once upon a time, there was a little girl named Lily.\"}\n");
-    ck_assert_int_eq(program("train " OPTIONS " --learning-rate 3e-2 --lr-scheduler-type constant_with_warmup --max-steps 6 --eval-steps 2 --save-steps 1 --save-total-limit 1 "
-                             "--load-best-model-at-end --out run"), 0);
+    ck_assert_int_eq(program("train " OPTIONS " --learning-rate 3e-2 --lr-scheduler-type constant_with_warmup "
+                                              "--max-steps 6 --eval-steps 2 --save-steps 1 --save-total-limit 1 "
+                             "--load-best-model-at-end --out run"),
+                     0);
     double best = INFINITY, loss;
     int best_step = 0, evaluations = 0;
     for (int i = 0; !isnan(json_line_number("run/metrics.jsonl", i, "step")); i++) {
@@ -364,7 +415,8 @@ START_TEST(the_best_is_what_is_left)
     ck_assert(same_bytes(path, "run/" ADAPTER));
     ck_assert(!same_bytes("run/checkpoint-000006/" ADAPTER, "run/" ADAPTER));
     ck_assert_int_eq(count_checkpoints("run"), 2); /* the newest, and the best beside it */
-    program_failed_as(program("train --model " STORIES " --task t=t.jsonl --out x --load-best-model-at-end"), 2, "load_best_model_at_end", NULL);
+    program_failed_as(program("train --model " STORIES " --task t=t.jsonl --out x --load-best-model-at-end"), 2,
+                      "load_best_model_at_end", NULL);
 }
 END_TEST
 

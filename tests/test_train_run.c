@@ -1,4 +1,5 @@
-/* tests/test_train_run.c - what a run tells and leaves: run.json as a config file, the plan, metrics, TensorBoard events. */
+/* tests/test_train_run.c - what a run tells and leaves: run.json as a config file, the plan, metrics, TensorBoard
+ * events. */
 #include "tests/support/program.h"
 
 #include <check.h>
@@ -15,8 +16,9 @@
 static void make(void)
 {
     program_folder_make();
-    write_text("t.jsonl", "{\"prompt\": \"Tom \", \"completion\": \"is glad.\"}\n{\"text\": \"Lily likes the big red ball.\"}\n"
-                          "{\"instruction\": \"Say a color.\", \"output\": \"Red.\"}\n");
+    write_text("t.jsonl",
+               "{\"prompt\": \"Tom \", \"completion\": \"is glad.\"}\n{\"text\": \"Lily likes the big red ball.\"}\n"
+               "{\"instruction\": \"Say a color.\", \"output\": \"Red.\"}\n");
     write_text("q.jsonl", "{\"question\": \"What is red?\", \"choices\": [\"a ball\", \"the sea\"], \"answer\": 0}\n");
     ck_assert_int_eq(system("mkdir data && cp t.jsonl data/train.jsonl && cp q.jsonl data/validation.jsonl"), 0);
 }
@@ -33,12 +35,15 @@ static void same_losses(const char *a, const char *b, int n)
 
 START_TEST(run_json_is_a_config_file)
 {
-    static const char *const options[] = {
-        "--max-steps 6", "--preset paper --max-steps 3 --r 4",
-        "--method lora --lora-dropout 0.1 --target-modules q_proj,down_proj --use-rslora --init-lora-weights gaussian --num-train-epochs 2",
-        "--num-experts 2,4 --top-k 2 --dropout 0.3 --dropout-on input --router-aux-loss-coef 0.5 --packing --max-length 64 --max-steps 4 "
-        "--lr-scheduler-type cosine --warmup-ratio 0.25 --weight-decay 0.1 --adam-beta1 0.8 --adam-beta2 0.99 --adam-epsilon 1e-7 --seed 5 "
-        "--completion-only-loss false --train-sampling-strategy sequential --eval-task v=data --eval-steps 2 --load-best-model-at-end"};
+    static const char *const options[] = {"--max-steps 6", "--preset paper --max-steps 3 --r 4",
+                                          "--method lora --lora-dropout 0.1 --target-modules q_proj,down_proj "
+                                          "--use-rslora --init-lora-weights gaussian --num-train-epochs 2",
+                                          "--num-experts 2,4 --top-k 2 --dropout 0.3 --dropout-on input "
+                                          "--router-aux-loss-coef 0.5 --packing --max-length 64 --max-steps 4 "
+                                          "--lr-scheduler-type cosine --warmup-ratio 0.25 --weight-decay 0.1 "
+                                          "--adam-beta1 0.8 --adam-beta2 0.99 --adam-epsilon 1e-7 --seed 5 "
+                                          "--completion-only-loss false --train-sampling-strategy sequential "
+                                          "--eval-task v=data --eval-steps 2 --load-best-model-at-end"};
     done(program(TRAIN "--task t=t.jsonl --task q=q.jsonl:0.5 --out a %s", options[_i]));
     done(program("train --config a/run.json --out b"));
     ck_assert(same_bytes("a/" ADAPTER, "b/" ADAPTER));
@@ -53,7 +58,8 @@ START_TEST(run_json_is_a_config_file)
     cJSON_DeleteItemFromObject(c, "out");
     cJSON_DeleteItemFromObject(d, "out");
     ck_assert(cJSON_Compare(c, d, true));
-    ck_assert(cJSON_HasObjectItem(p, "mosld_version") && cJSON_HasObjectItem(p, "device") && cJSON_HasObjectItem(p, "plan"));
+    ck_assert(cJSON_HasObjectItem(p, "mosld_version") && cJSON_HasObjectItem(p, "device") &&
+              cJSON_HasObjectItem(p, "plan"));
     cJSON_Delete(p);
     cJSON_Delete(q);
     free(x);
@@ -69,16 +75,26 @@ START_TEST(bad_config_files)
 {
     static const struct {
         const char *text, *want;
-    } bad[] = {{"{", "c.json"}, {"[]", "JSON object"}, {"{\"learning_rte\": 1}", "learning_rate"}, {"{\"learning_rate\": \"fast\"}", "learning_rate"},
-               {"{\"seed\": 1.5}", "seed"}, {"{\"seed\": 1, \"seed\": 2}", "seed"}, {"{\"method\": \"molora\"}", "method"},
-               {"{\"overwrite_output_dir\": true}", "overwrite_output_dir"}, {"{\"eval_task\": [1]}", "eval_task"}, {"{\"configuration\": {\"rr\": 1}}", "rr"}};
+    } bad[] = {{"{", "c.json"},
+               {"[]", "JSON object"},
+               {"{\"learning_rte\": 1}", "learning_rate"},
+               {"{\"learning_rate\": \"fast\"}", "learning_rate"},
+               {"{\"seed\": 1.5}", "seed"},
+               {"{\"seed\": 1, \"seed\": 2}", "seed"},
+               {"{\"method\": \"molora\"}", "method"},
+               {"{\"overwrite_output_dir\": true}", "overwrite_output_dir"},
+               {"{\"eval_task\": [1]}", "eval_task"},
+               {"{\"configuration\": {\"rr\": 1}}", "rr"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_text("c.json", "%s", bad[i].text);
         program_failed_as(program(TRAIN "--task t=t.jsonl --out run --config c.json"), 3, "c.json", bad[i].want, NULL);
     }
     program_failed_as(program(TRAIN "--task t=t.jsonl --out run --config none.json"), 3, "none.json", NULL);
     ck_assert(!path_exists("run"));
-    write_text("c.json", "{\"model\": \"%s\", \"device\": \"host\", \"task\": [\"t=t.jsonl\"], \"out\": \"run\", \"max_steps\": 2}", STORIES);
+    write_text(
+        "c.json",
+        "{\"model\": \"%s\", \"device\": \"host\", \"task\": [\"t=t.jsonl\"], \"out\": \"run\", \"max_steps\": 2}",
+        STORIES);
     done(program("train --config c.json"));
     ck_assert(path_exists("run/" ADAPTER));
 }
@@ -107,12 +123,16 @@ END_TEST
 
 START_TEST(a_plan_runs_nothing)
 {
-    done(program(TRAIN "--task t=t.jsonl --plan --max-steps 7 --memory-limit 1 --device 'host (' --r 64 --target-modules all-linear"));
+    done(program(
+        TRAIN
+        "--task t=t.jsonl --plan --max-steps 7 --memory-limit 1 --device 'host (' --r 64 --target-modules all-linear"));
     ck_assert_ptr_nonnull(strstr(program_err(), "7 steps"));
     ck_assert_ptr_nonnull(strstr(program_err(), "memory "));
     ck_assert_str_eq(program_out(), "");
     /* What was planned for would not fit that device: it was not asked for. */
-    program_failed_as(program(TRAIN "--task t=t.jsonl --max-steps 7 --memory-limit 1 --device 'host (' --r 64 --target-modules all-linear --out run"), 4, "MiB", NULL);
+    program_failed_as(program(TRAIN "--task t=t.jsonl --max-steps 7 --memory-limit 1 --device 'host (' --r 64 "
+                                    "--target-modules all-linear --out run"),
+                      4, "MiB", NULL);
     done(program(TRAIN "--task t=t.jsonl --plan --max-steps 7 --memory-limit 1 --device 'host (' --out never"));
     ck_assert_ptr_nonnull(strstr(program_err(), "may use 1 MiB"));
     ck_assert(!path_exists("never"));
@@ -123,16 +143,21 @@ END_TEST
 
 START_TEST(metrics_have_their_fields)
 {
-    done(program(TRAIN "--task t=t.jsonl --task q=q.jsonl --eval-task v=data --out run --max-steps 4 --per-device-train-batch-size 4 --num-experts 3"));
-    static const char *const numbers[] = {"step", "epoch", "loss", "aux_loss", "learning_rate", "grad_norm", "tokens", "seconds", "tokens_per_second"};
+    done(program(TRAIN "--task t=t.jsonl --task q=q.jsonl --eval-task v=data --out run --max-steps 4 "
+                       "--per-device-train-batch-size 4 --num-experts 3"));
+    static const char *const numbers[] = {"step",      "epoch",  "loss",    "aux_loss",         "learning_rate",
+                                          "grad_norm", "tokens", "seconds", "tokens_per_second"};
     for (int i = 0; i < 4; i++) {
-        cJSON *line = json_line("run/metrics.jsonl", i), *load = cJSON_GetObjectItem(line, "routing"), *tasks = cJSON_GetObjectItem(line, "task_loss"), *e;
+        cJSON *line = json_line("run/metrics.jsonl", i), *load = cJSON_GetObjectItem(line, "routing"),
+              *tasks = cJSON_GetObjectItem(line, "task_loss"), *e;
         for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
             ck_assert_msg(cJSON_IsNumber(cJSON_GetObjectItem(line, numbers[k])), "%s of line %d", numbers[k], i);
         ck_assert_int_eq(cJSON_GetObjectItem(line, "step")->valueint, i + 1);
-        ck_assert_double_eq_tol(cJSON_GetObjectItem(line, "epoch")->valuedouble, i + 1, 1e-9); /* 4 rows a step are an epoch */
+        ck_assert_double_eq_tol(cJSON_GetObjectItem(line, "epoch")->valuedouble, i + 1,
+                                1e-9); /* 4 rows a step are an epoch */
         ck_assert(cJSON_GetObjectItem(line, "tokens")->valuedouble > 30);
-        ck_assert(cJSON_GetObjectItem(line, "aux_loss")->valuedouble > 0.009); /* 0.01 where the load is even, more elsewhere */
+        ck_assert(cJSON_GetObjectItem(line, "aux_loss")->valuedouble >
+                  0.009); /* 0.01 where the load is even, more elsewhere */
         double sum = 0;
         ck_assert_int_eq(cJSON_GetArraySize(load), 3);
         cJSON_ArrayForEach(e, load)
@@ -157,13 +182,16 @@ START_TEST(the_end_in_json)
     cJSON *json = program_json(program(TRAIN "--task t=t.jsonl --eval-task v=data --out run --max-steps 3 --json"));
     ck_assert_str_eq(cJSON_GetObjectItem(json, "out")->valuestring, "run");
     ck_assert_int_eq(cJSON_GetObjectItem(json, "steps")->valueint, 3);
-    ck_assert_double_eq(cJSON_GetObjectItem(json, "loss")->valuedouble, json_line_number("run/metrics.jsonl", 2, "loss"));
-    ck_assert_double_eq(cJSON_GetObjectItem(json, "eval_loss")->valuedouble, json_line_number("run/metrics.jsonl", 3, "eval_loss"));
+    ck_assert_double_eq(cJSON_GetObjectItem(json, "loss")->valuedouble,
+                        json_line_number("run/metrics.jsonl", 2, "loss"));
+    ck_assert_double_eq(cJSON_GetObjectItem(json, "eval_loss")->valuedouble,
+                        json_line_number("run/metrics.jsonl", 3, "eval_loss"));
     ck_assert_double_eq(cJSON_GetObjectItem(json, "skipped_steps")->valuedouble, 0);
     cJSON_Delete(json);
     /* A finished run, gone on with, has nothing left to do and no last loss; it says what it has. */
     done(program(TRAIN "--task t=t.jsonl --out again --max-steps 3 --save-steps 3"));
-    json = program_json(program(TRAIN "--task t=t.jsonl --out again --max-steps 3 --save-steps 3 --resume-from-checkpoint last --json"));
+    json = program_json(program(
+        TRAIN "--task t=t.jsonl --out again --max-steps 3 --save-steps 3 --resume-from-checkpoint last --json"));
     ck_assert(cJSON_IsNull(cJSON_GetObjectItem(json, "loss")));
     cJSON_Delete(json);
 }

@@ -1,7 +1,8 @@
-/* tests/test_train_steps.c - what a training step sees and does: which rows, alone or packed, with which losses, dropout and learning rate.
+/* tests/test_train_steps.c - what a training step sees and does: which rows, alone or packed, with which losses,
+ * dropout and learning rate.
  *
- * Losses are compared with logits of each row alone. A step that learns nothing (learning rate 0) leaves the model as it is, so that any
- * step's loss can be told beforehand. */
+ * Losses are compared with logits of each row alone. A step that learns nothing (learning rate 0) leaves the model as
+ * it is, so that any step's loss can be told beforehand. */
 #include "mosld/io/safetensors.h"
 #include "mosld/train/schedule.h"
 #include "tests/support/by_hand.h"
@@ -82,8 +83,17 @@ START_TEST(schedules_are_those_of_transformers)
 {
     /* get_linear_schedule_with_warmup(2, 10) and so on, worked out by hand. */
     static const double linear[] = {0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0};
-    static const double cosine[] = {0, 0.5, 1, 0.9619397662556434, 0.8535533905932737, 0.6913417161825449, 0.5, 0.30865828381745514,
-                                    0.14644660940672627, 0.03806023374435663, 0};
+    static const double cosine[] = {0,
+                                    0.5,
+                                    1,
+                                    0.9619397662556434,
+                                    0.8535533905932737,
+                                    0.6913417161825449,
+                                    0.5,
+                                    0.30865828381745514,
+                                    0.14644660940672627,
+                                    0.03806023374435663,
+                                    0};
     for (int i = 0; i <= 10; i++) {
         ck_assert_double_eq_tol(mosld_schedule_factor(MOSLD_LINEAR, (uint64_t)i, 2, 10), linear[i], 1e-15);
         ck_assert_double_eq_tol(mosld_schedule_factor(MOSLD_COSINE, (uint64_t)i, 2, 10), cosine[i], 1e-15);
@@ -102,13 +112,16 @@ END_TEST
 
 START_TEST(the_program_follows_the_schedule)
 {
-    done(program(TRAIN "--task t=t.jsonl --out run --method lora --max-steps 10 --warmup-ratio 0.2 --lr-scheduler-type cosine --learning-rate 0.01"));
+    done(program(TRAIN "--task t=t.jsonl --out run --method lora --max-steps 10 --warmup-ratio 0.2 --lr-scheduler-type "
+                       "cosine --learning-rate 0.01"));
     static const double cosine[] = {0, 0.005, 0.01, 0.009619397662556434};
     for (int i = 0; i < 4; i++)
         ck_assert_double_eq_tol(json_line_number("run/metrics.jsonl", i, "learning_rate"), cosine[i], 1e-15);
     /* Rate 0 at the first step leaves the model as it was: with B zero, that is the model alone. */
-    ck_assert_double_eq(json_line_number("run/metrics.jsonl", 0, "loss"), json_line_number("run/metrics.jsonl", 1, "loss"));
-    ck_assert_double_ne(json_line_number("run/metrics.jsonl", 1, "loss"), json_line_number("run/metrics.jsonl", 2, "loss"));
+    ck_assert_double_eq(json_line_number("run/metrics.jsonl", 0, "loss"),
+                        json_line_number("run/metrics.jsonl", 1, "loss"));
+    ck_assert_double_ne(json_line_number("run/metrics.jsonl", 1, "loss"),
+                        json_line_number("run/metrics.jsonl", 2, "loss"));
 }
 END_TEST
 
@@ -116,12 +129,17 @@ END_TEST
 
 START_TEST(rows_of_a_batch_do_not_see_each_other)
 {
-    /* 6 rows in one pass, far below the model's 128 positions; packed; one a pass: always the mean over all targets, prompts left out. */
-    static const char *const ways[] = {"--per-device-train-batch-size 6", "--packing --per-device-train-batch-size 1 --max-length 128",
-                                       "--per-device-train-batch-size 1 --gradient-accumulation-steps 6", "--per-device-train-batch-size 4 --gradient-accumulation-steps 2"};
+    /* 6 rows in one pass, far below the model's 128 positions; packed; one a pass: always the mean over all targets,
+     * prompts left out. */
+    static const char *const ways[] = {"--per-device-train-batch-size 6",
+                                       "--packing --per-device-train-batch-size 1 --max-length 128",
+                                       "--per-device-train-batch-size 1 --gradient-accumulation-steps 6",
+                                       "--per-device-train-batch-size 4 --gradient-accumulation-steps 2"};
     double want = mean_loss(LORA, 0, ROWS);
     for (int w = 0; w < 4; w++) {
-        done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA " --out run%d --max-steps 1 --dump-gradients g%d.safetensors %s", w, w, ways[w]));
+        done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA
+                           " --out run%d --max-steps 1 --dump-gradients g%d.safetensors %s",
+                     w, w, ways[w]));
         char path[64];
         snprintf(path, sizeof path, "run%d/metrics.jsonl", w);
         close_to(json_line_number(path, 0, "loss"), want, 1e-5, ways[w]);
@@ -134,11 +152,14 @@ END_TEST
 
 START_TEST(accumulation_is_a_larger_batch)
 {
-    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA " --out a --max-steps 12 --per-device-train-batch-size 4 --learning-rate 1e-3"));
-    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA " --out b --max-steps 12 --per-device-train-batch-size 2 --gradient-accumulation-steps 2 "
+    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA
+                       " --out a --max-steps 12 --per-device-train-batch-size 4 --learning-rate 1e-3"));
+    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA
+                       " --out b --max-steps 12 --per-device-train-batch-size 2 --gradient-accumulation-steps 2 "
                        "--learning-rate 1e-3"));
     for (int i = 0; i < 12; i++)
-        close_to(json_line_number("b/metrics.jsonl", i, "loss"), json_line_number("a/metrics.jsonl", i, "loss"), 1e-5, "loss");
+        close_to(json_line_number("b/metrics.jsonl", i, "loss"), json_line_number("a/metrics.jsonl", i, "loss"), 1e-5,
+                 "loss");
     double off = files_differ("b/adapter_model.safetensors", "a/adapter_model.safetensors");
     ck_assert_msg(off < 1e-5, "adapters are off by %g", off);
 }
@@ -150,7 +171,8 @@ START_TEST(every_row_is_trained_the_first_too)
     int targets;
     for (int i = 0; i < ROWS; i++)
         want[i] = row_loss(LORA, i, &targets) / targets;
-    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA " --out run --learning-rate 0 --num-train-epochs 1 --per-device-train-batch-size 1"));
+    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA
+                       " --out run --learning-rate 0 --num-train-epochs 1 --per-device-train-batch-size 1"));
     for (int i = 0; i < ROWS; i++)
         close_to(json_line_number("run/metrics.jsonl", i, "loss"), want[i], 1e-5, "loss of a row");
     /* In random order they are the same rows, each once, in another order in each epoch. */
@@ -170,10 +192,12 @@ START_TEST(every_row_is_trained_the_first_too)
         }
     ck_assert(moved && differs);
     /* A last micro-batch with fewer rows is trained too, and a batch larger than the data is all of it. */
-    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA " --out four --learning-rate 0 --num-train-epochs 1 --per-device-train-batch-size 4"));
+    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA
+                       " --out four --learning-rate 0 --num-train-epochs 1 --per-device-train-batch-size 4"));
     close_to(json_line_number("four/metrics.jsonl", 0, "loss"), mean_loss(LORA, 0, 4), 1e-5, "the first four");
     close_to(json_line_number("four/metrics.jsonl", 1, "loss"), mean_loss(LORA, 4, 2), 1e-5, "the last two");
-    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA " --out all --learning-rate 0 --num-train-epochs 1 --per-device-train-batch-size 100"));
+    done(program(TRAIN "--task t=t.jsonl --init-adapter " LORA
+                       " --out all --learning-rate 0 --num-train-epochs 1 --per-device-train-batch-size 100"));
     close_to(json_line_number("all/metrics.jsonl", 0, "loss"), mean_loss(LORA, 0, ROWS), 1e-5, "all");
 }
 END_TEST
@@ -181,8 +205,9 @@ END_TEST
 START_TEST(evaluation_is_the_mean_over_targets)
 {
     write_rows("v.jsonl", 1, 3);
-    done(program(TRAIN "--task t=t.jsonl --eval-task v=v.jsonl --eval-task w=t.jsonl --eval-limit 2 --init-adapter " MOSL
-                       " --out run --learning-rate 0 --max-steps 4 --eval-steps 2"));
+    done(program(TRAIN
+                 "--task t=t.jsonl --eval-task v=v.jsonl --eval-task w=t.jsonl --eval-limit 2 --init-adapter " MOSL
+                 " --out run --learning-rate 0 --max-steps 4 --eval-steps 2"));
     cJSON *line = json_line("run/metrics.jsonl", 2), *tasks = cJSON_GetObjectItem(line, "eval_task_loss");
     double v = mean_loss(MOSL, 1, 2), w = mean_loss(MOSL, 0, 2);
     close_to(cJSON_GetObjectItem(tasks, "v")->valuedouble, v, 1e-5, "v");
@@ -206,16 +231,18 @@ static void check_start(const char *path, const char *name, int r, bool gaussian
     }
     double bound = 1 / sqrt((double)n / r), deviation = sqrt(square / (double)n);
     if (gaussian) /* std 1 / r; four standard errors of a few hundred draws */
-        ck_assert_msg(fabs(deviation * r - 1) < 4 / sqrt(2.0 * (double)n), "%s: standard deviation %g", name, deviation);
+        ck_assert_msg(fabs(deviation * r - 1) < 4 / sqrt(2.0 * (double)n), "%s: standard deviation %g", name,
+                      deviation);
     else
-        ck_assert_msg(largest <= bound && largest > 0.97 * bound && fabs(deviation / bound - 0.5774) < 0.08, "%s: up to %g of %g, std %g", name, largest,
-                      bound, deviation);
+        ck_assert_msg(largest <= bound && largest > 0.97 * bound && fabs(deviation / bound - 0.5774) < 0.08,
+                      "%s: up to %g of %g, std %g", name, largest, bound, deviation);
     free(a);
 }
 
 START_TEST(no_two_modules_start_alike)
 {
-    done(program(TRAIN "--task t=t.jsonl --out run --learning-rate 0 --max-steps 1 --target-modules all-linear --num-experts 3 --r 4 %s",
+    done(program(TRAIN "--task t=t.jsonl --out run --learning-rate 0 --max-steps 1 --target-modules all-linear "
+                       "--num-experts 3 --r 4 %s",
                  _i ? "--init-lora-weights gaussian" : ""));
     const char *path = "run/adapter_model.safetensors";
     struct safetensors *s;
@@ -234,26 +261,32 @@ START_TEST(no_two_modules_start_alike)
             check_start(path, t->name, 4, _i == 1);
         for (size_t j = 0; j < i; j++) {
             const struct safetensor *other = safetensors_at(s, j);
-            ck_assert_msg(strstr(other->name, "lora_B") || memcmp(t->data, other->data, 32) != 0, "%s starts as %s", t->name, other->name);
+            ck_assert_msg(strstr(other->name, "lora_B") || memcmp(t->data, other->data, 32) != 0, "%s starts as %s",
+                          t->name, other->name);
         }
     }
     safetensors_close(&s);
-    done(program(TRAIN "--task t=t.jsonl --out seed --learning-rate 0 --max-steps 1 --target-modules all-linear --num-experts 3 --r 4 --seed 43"));
+    done(program(TRAIN "--task t=t.jsonl --out seed --learning-rate 0 --max-steps 1 --target-modules all-linear "
+                       "--num-experts 3 --r 4 --seed 43"));
     ck_assert(!same_bytes(path, "seed/adapter_model.safetensors"));
 }
 END_TEST
 
 START_TEST(module_names_match_whole_names)
 {
-    static const char *const wrong[] = {"q", "proj", "self_attn.q_proj", "Q_proj", "output", "q_proj.", "model", "lm_head", ""};
+    static const char *const wrong[] = {"q",       "proj",  "self_attn.q_proj", "Q_proj", "output",
+                                        "q_proj.", "model", "lm_head",          ""};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        program_failed_as(program(TRAIN "--task t=t.jsonl --out run --target-modules '%s'", wrong[i]), 2, "target", NULL);
+        program_failed_as(program(TRAIN "--task t=t.jsonl --out run --target-modules '%s'", wrong[i]), 2, "target",
+                          NULL);
     ck_assert(!path_exists("run"));
     static const char *const names[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
     for (int m = 0; m < 7; m++) {
         struct safetensors *s;
         struct rt_error err;
-        done(program(TRAIN "--task t=t.jsonl --out run --overwrite-output-dir --max-steps 1 --method lora --target-modules %s", names[m]));
+        done(program(
+            TRAIN "--task t=t.jsonl --out run --overwrite-output-dir --max-steps 1 --method lora --target-modules %s",
+            names[m]));
         ck_assert_msg(safetensors_open("run/adapter_model.safetensors", &s, &err) == RT_OK, "%s", err.text);
         ck_assert_uint_eq(safetensors_count(s), 4); /* A and B in 2 layers */
         for (size_t i = 0; i < 4; i++)
@@ -270,8 +303,11 @@ static void twins(const char *options, double *a, double *b)
 {
     write_rows("a.jsonl", 1, 1);
     write_rows("b.jsonl", 1, 1);
-    done(program(TRAIN "--task a=a.jsonl --task b=b.jsonl --per-device-train-batch-size 2 --learning-rate 0 --max-steps 1 --out twins "
-                       "--overwrite-output-dir %s", options));
+    done(program(
+        TRAIN
+        "--task a=a.jsonl --task b=b.jsonl --per-device-train-batch-size 2 --learning-rate 0 --max-steps 1 --out twins "
+        "--overwrite-output-dir %s",
+        options));
     cJSON *line = json_line("twins/metrics.jsonl", 0), *tasks = cJSON_GetObjectItem(line, "task_loss");
     *a = cJSON_GetObjectItem(tasks, "a")->valuedouble;
     *b = cJSON_GetObjectItem(tasks, "b")->valuedouble;
@@ -289,7 +325,8 @@ static void with_dropout(const char *from, const char *to, double dropout)
     char *text = read_bytes(path, &size);
     cJSON *json = cJSON_Parse(text);
     free(text);
-    cJSON_SetNumberValue(cJSON_GetObjectItem(json, cJSON_HasObjectItem(json, "dropout") ? "dropout" : "lora_dropout"), dropout);
+    cJSON_SetNumberValue(cJSON_GetObjectItem(json, cJSON_HasObjectItem(json, "dropout") ? "dropout" : "lora_dropout"),
+                         dropout);
     text = cJSON_Print(json);
     write_text(path, "%s", text);
     free(text);
@@ -326,10 +363,12 @@ START_TEST(lora_dropout_is_on_the_input)
     ck_assert_double_eq(a, again);
     ck_assert_double_eq(b, b_again);
     /* The options reach it too: from the start values, losses part as soon as B has moved. */
-    static const char *const options[] = {"--method lora", "--method lora --lora-dropout 0.5", "--method lora --dropout 0.5"};
+    static const char *const options[] = {"--method lora", "--method lora --lora-dropout 0.5",
+                                          "--method lora --dropout 0.5"};
     double loss[3];
     for (int i = 0; i < 3; i++) {
-        done(program(TRAIN "--task t=t.jsonl --out run --overwrite-output-dir --max-steps 4 --learning-rate 1e-2 %s", options[i]));
+        done(program(TRAIN "--task t=t.jsonl --out run --overwrite-output-dir --max-steps 4 --learning-rate 1e-2 %s",
+                     options[i]));
         loss[i] = json_line_number("run/metrics.jsonl", 3, "loss");
     }
     ck_assert_double_ne(loss[0], loss[1]);
@@ -344,7 +383,8 @@ START_TEST(each_step_draws_its_own_mask)
     done(program(TRAIN "--task t=one.jsonl --init-adapter half --learning-rate 0 --max-steps 4 --out run"));
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < i; j++)
-            ck_assert_double_ne(json_line_number("run/metrics.jsonl", i, "loss"), json_line_number("run/metrics.jsonl", j, "loss"));
+            ck_assert_double_ne(json_line_number("run/metrics.jsonl", i, "loss"),
+                                json_line_number("run/metrics.jsonl", j, "loss"));
 }
 END_TEST
 
@@ -352,8 +392,10 @@ END_TEST
 
 START_TEST(a_step_that_is_not_finite_is_skipped_and_counted)
 {
-    /* B starts at zero, so the first gradient of A is zero; without an epsilon Adam makes 0 / 0 of it, and every later step is no number. */
-    cJSON *json = program_json(program(TRAIN "--task t=t.jsonl --out run --method lora --learning-rate 1e-3 --adam-epsilon 0 --max-steps 5 --warmup-steps 0 --json"));
+    /* B starts at zero, so the first gradient of A is zero; without an epsilon Adam makes 0 / 0 of it, and every later
+     * step is no number. */
+    cJSON *json = program_json(program(TRAIN "--task t=t.jsonl --out run --method lora --learning-rate 1e-3 "
+                                             "--adam-epsilon 0 --max-steps 5 --warmup-steps 0 --json"));
     ck_assert_double_eq(cJSON_GetObjectItem(json, "skipped_steps")->valuedouble, 4);
     ck_assert(cJSON_IsNull(cJSON_GetObjectItem(json, "loss")));
     cJSON_Delete(json);
@@ -404,9 +446,11 @@ START_TEST(skipped_steps_change_nothing_and_are_counted_over_resumes)
     done(program(TRAIN "--task t=t.jsonl --out run --init-adapter huge --max-steps 5 --save-steps 1 --warmup-steps 2"));
     ck_assert(files_differ("run/adapter_model.safetensors", "huge/adapter_model.safetensors") == 0);
     ck_assert(same_bytes("run/checkpoint-000001/optimizer.safetensors", "run/checkpoint-000005/optimizer.safetensors"));
-    ck_assert_double_eq(json_line_number("run/metrics.jsonl", 4, "learning_rate"), 0); /* still the first step of the warm-up */
-    cJSON *json = program_json(program(TRAIN "--task t=t.jsonl --out run --init-adapter huge --max-steps 5 --save-steps 1 --warmup-steps 2 --json "
-                                             "--resume-from-checkpoint run/checkpoint-000003"));
+    ck_assert_double_eq(json_line_number("run/metrics.jsonl", 4, "learning_rate"),
+                        0); /* still the first step of the warm-up */
+    cJSON *json = program_json(program(
+        TRAIN "--task t=t.jsonl --out run --init-adapter huge --max-steps 5 --save-steps 1 --warmup-steps 2 --json "
+              "--resume-from-checkpoint run/checkpoint-000003"));
     ck_assert_double_eq(cJSON_GetObjectItem(json, "skipped_steps")->valuedouble, 5);
     cJSON_Delete(json);
 }

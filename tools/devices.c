@@ -72,11 +72,12 @@ static void print_caps(const char *title, uint32_t bits)
 static void print_vulkan(const struct rt_device_info *d, uint32_t clamped)
 {
     const struct rt_limits *l = &d->limits;
-    printf("    limits        binding %.0f MiB, buffer %.0f MiB, allocation %.0f MiB, offsets of %u, %u storage buffers,\n"
-           "                  %u bytes of push constants, %u KiB shared, %u invocations (%u x %u x %u), subgroup %u\n",
-           (double)l->max_range / (1 << 20), (double)l->max_buffer / (1 << 20), (double)l->max_allocation / (1 << 20),
-           l->offset_align, l->max_storage_buffers, l->max_push, l->max_shared / 1024, l->max_invocations, l->max_size[0],
-           l->max_size[1], l->max_size[2], l->subgroup_size);
+    printf(
+        "    limits        binding %.0f MiB, buffer %.0f MiB, allocation %.0f MiB, offsets of %u, %u storage buffers,\n"
+        "                  %u bytes of push constants, %u KiB shared, %u invocations (%u x %u x %u), subgroup %u\n",
+        (double)l->max_range / (1 << 20), (double)l->max_buffer / (1 << 20), (double)l->max_allocation / (1 << 20),
+        l->offset_align, l->max_storage_buffers, l->max_push, l->max_shared / 1024, l->max_invocations, l->max_size[0],
+        l->max_size[1], l->max_size[2], l->subgroup_size);
     print_caps("used", d->caps);
     if (clamped)
         print_caps("clamped", clamped);
@@ -89,7 +90,8 @@ static void print_people(const struct rt_device_info *list, const struct rt_devi
         printf("%d%s %s\n", d->index, i == 0 ? " *" : "  ", d->name);
         printf("    kind          %s, %s\n    driver        %s\n", kind_name(d), class_name(d->class_), d->driver);
         if (d->kind == RT_VULKAN)
-            printf("    Vulkan        %u.%u.%u\n", d->api_version >> 22 & 0x7f, d->api_version >> 12 & 0x3ff, d->api_version & 0xfff);
+            printf("    Vulkan        %u.%u.%u\n", d->api_version >> 22 & 0x7f, d->api_version >> 12 & 0x3ff,
+                   d->api_version & 0xfff);
         printf("    memory        %.0f MiB\n", (double)d->limits.memory / (1 << 20));
         if (d->kind == RT_VULKAN)
             print_vulkan(d, taken_away(list, whole, i));
@@ -120,7 +122,8 @@ static cJSON *limits_json(const struct rt_limits *l)
     cJSON_AddNumberToObject(o, "max_shared", l->max_shared);
     cJSON_AddNumberToObject(o, "max_invocations", l->max_invocations);
     cJSON_AddItemToObject(o, "max_size", cJSON_CreateIntArray((const int *)l->max_size, 3));
-    cJSON_AddItemToObject(o, "max_groups", cJSON_CreateDoubleArray((double[3]){l->max_groups[0], l->max_groups[1], l->max_groups[2]}, 3));
+    cJSON_AddItemToObject(
+        o, "max_groups", cJSON_CreateDoubleArray((double[3]){l->max_groups[0], l->max_groups[1], l->max_groups[2]}, 3));
     cJSON_AddNumberToObject(o, "subgroup_size", l->subgroup_size);
     return o;
 }
@@ -137,7 +140,8 @@ static cJSON *device_json(const struct rt_device_info *d, uint32_t clamped)
     cJSON_AddNumberToObject(o, "memory", (double)d->limits.memory);
     if (d->kind == RT_HOST)
         return o;
-    snprintf(text, sizeof text, "%u.%u.%u", d->api_version >> 22 & 0x7f, d->api_version >> 12 & 0x3ff, d->api_version & 0xfff);
+    snprintf(text, sizeof text, "%u.%u.%u", d->api_version >> 22 & 0x7f, d->api_version >> 12 & 0x3ff,
+             d->api_version & 0xfff);
     cJSON_AddStringToObject(o, "api", text);
     cJSON_AddNumberToObject(o, "vendor_id", d->vendor_id);
     cJSON_AddNumberToObject(o, "device_id", d->device_id);
@@ -150,7 +154,8 @@ static cJSON *device_json(const struct rt_device_info *d, uint32_t clamped)
     return o;
 }
 
-static int print_json(const struct rt_device_info *list, const struct rt_device_info *whole, size_t count, const char *note)
+static int print_json(const struct rt_device_info *list, const struct rt_device_info *whole, size_t count,
+                      const char *note)
 {
     cJSON *root = cJSON_CreateObject();
     cJSON *devices = cJSON_AddArrayToObject(root, "devices");
@@ -180,9 +185,11 @@ int cmd_devices(int argc, char **argv)
             FILE *to = help ? stdout : stderr;
             if (!help)
                 fprintf(to, "mosld devices: there is no option %s\n", argv[i]);
-            fprintf(to, "usage: mosld devices [--json]\n\nLists what mosld can run on, best first: the index that --device\n"
-                        "takes, driver, memory, limits, and which optional features are used or\n"
-                        "were taken away by MOSLD_CAPS.\n");
+            fprintf(
+                to,
+                "usage: mosld devices [--json]\n\nLists what mosld can run on, best first: the index that --device\n"
+                "takes, driver, memory, limits, and which optional features are used or\n"
+                "were taken away by MOSLD_CAPS.\n");
             return help ? 0 : 2;
         }
     }

@@ -23,17 +23,43 @@ static const char *const prompt_formats[] = {"auto", "chat", "alpaca", "plain", 
 
 static const struct option table[] = {
     SESSION_OPTIONS(struct eval_options),
-    {.name = "adapter", OPTION_STRING(struct eval_options, session.adapter), .value = "DIR", .help = "an adapter's folder"},
-    {.name = "task", OPTION_STRINGS(struct eval_options, task), .value = "NAME=FILE", .required = true, .section = "What is scored",
+    {.name = "adapter",
+     OPTION_STRING(struct eval_options, session.adapter),
+     .value = "DIR",
+     .help = "an adapter's folder"},
+    {.name = "task",
+     OPTION_STRINGS(struct eval_options, task),
+     .value = "NAME=FILE",
+     .required = true,
+     .section = "What is scored",
      .help = "a task file, or a folder with validation.jsonl or valid.jsonl; may be given again"},
-    {.name = "limit", OPTION_INT(struct eval_options, limit, 0, 1 << 30), .help = "the first rows of each task alone; 0: all"},
-    {.name = "choice_format", OPTION_CHOICE(struct eval_options, choice_format, choice_formats), .help = "score the choices' texts, or their letters"},
-    {.name = "prompt_format", OPTION_CHOICE(struct eval_options, prompt_format, prompt_formats), .help = "of instructions and prompts"},
-    {.name = "max_length", OPTION_INT(struct eval_options, max_length, 0, 1 << 20), .help = "tokens a row is cut to; 0: what the model takes"},
-    {.name = "batch_tokens", OPTION_INT(struct eval_options, batch_tokens, 1, 1 << 20), .help = "tokens that go through the model at a time"},
-    {.name = "out", OPTION_STRING(struct eval_options, out), .value = "FILE", .section = "Results", .help = "write all of it, question by question, as JSON"},
-    {.name = "against", OPTION_STRING(struct eval_options, against), .value = "FILE", .help = "another run's --out: count questions gained and lost"},
-    {.name = "json", OPTION_BOOL(struct eval_options, session.json), .help = "print one JSON document instead of a table"},
+    {.name = "limit",
+     OPTION_INT(struct eval_options, limit, 0, 1 << 30),
+     .help = "the first rows of each task alone; 0: all"},
+    {.name = "choice_format",
+     OPTION_CHOICE(struct eval_options, choice_format, choice_formats),
+     .help = "score the choices' texts, or their letters"},
+    {.name = "prompt_format",
+     OPTION_CHOICE(struct eval_options, prompt_format, prompt_formats),
+     .help = "of instructions and prompts"},
+    {.name = "max_length",
+     OPTION_INT(struct eval_options, max_length, 0, 1 << 20),
+     .help = "tokens a row is cut to; 0: what the model takes"},
+    {.name = "batch_tokens",
+     OPTION_INT(struct eval_options, batch_tokens, 1, 1 << 20),
+     .help = "tokens that go through the model at a time"},
+    {.name = "out",
+     OPTION_STRING(struct eval_options, out),
+     .value = "FILE",
+     .section = "Results",
+     .help = "write all of it, question by question, as JSON"},
+    {.name = "against",
+     OPTION_STRING(struct eval_options, against),
+     .value = "FILE",
+     .help = "another run's --out: count questions gained and lost"},
+    {.name = "json",
+     OPTION_BOOL(struct eval_options, session.json),
+     .help = "print one JSON document instead of a table"},
 };
 
 struct eval {
@@ -53,11 +79,14 @@ static enum rt_status load_tasks(struct eval *e, struct rt_error *err)
     if (!e->tasks || !e->scores)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the tasks");
     uint32_t longest = mosld_model_file_config(e->s.file)->max_positions;
-    struct mosld_task_params params = {.encoder = session_encoder(&e->s), .split = MOSLD_SPLIT_VALIDATION, .limit = (uint64_t)e->o.limit,
-                                       .example = {MOSLD_EXAMPLE_DEFAULTS, .score_choices = true,
-                                                   .choice_format = (enum mosld_choice_format)e->o.choice_format,
-                                                   .prompt_format = (enum mosld_prompt_format)e->o.prompt_format,
-                                                   .max_length = e->o.max_length ? (uint32_t)e->o.max_length : longest}};
+    struct mosld_task_params params = {
+        .encoder = session_encoder(&e->s),
+        .split = MOSLD_SPLIT_VALIDATION,
+        .limit = (uint64_t)e->o.limit,
+        .example = {MOSLD_EXAMPLE_DEFAULTS, .score_choices = true,
+                    .choice_format = (enum mosld_choice_format)e->o.choice_format,
+                    .prompt_format = (enum mosld_prompt_format)e->o.prompt_format,
+                    .max_length = e->o.max_length ? (uint32_t)e->o.max_length : longest}};
     if (params.example.max_length > longest)
         return rt_fail(err, RT_USAGE, "max_length: %u is more than the model's %u", params.example.max_length, longest);
     for (size_t i = 0; i < e->o.task.n; i++) {
@@ -88,7 +117,8 @@ static enum rt_status score_all(struct eval *e, struct rt_error *err)
     struct mosld_pass_params pass = {0};
     uint32_t positions = 1, budget = (uint32_t)e->o.batch_tokens;
     for (size_t i = 0; i < e->n; i++) {
-        enum rt_status st = mosld_score_size(&e->tasks[i].examples, 0, budget, &pass.max_tokens, &pass.max_targets, err);
+        enum rt_status st =
+            mosld_score_size(&e->tasks[i].examples, 0, budget, &pass.max_tokens, &pass.max_targets, err);
         if (st)
             return st;
         if (e->tasks[i].examples.counts.longest > positions)
@@ -96,11 +126,12 @@ static enum rt_status score_all(struct eval *e, struct rt_error *err)
     }
     enum rt_status st = session_open_pass(&e->s, &e->o.session, positions, &pass, err);
     if (!st)
-        fprintf(stderr, "%s on %s%s%s\n", e->o.session.model, rt_device_info(e->s.dev)->name, e->o.session.adapter ? ", adapter " : "",
-                e->o.session.adapter ? e->o.session.adapter : "");
+        fprintf(stderr, "%s on %s%s%s\n", e->o.session.model, rt_device_info(e->s.dev)->name,
+                e->o.session.adapter ? ", adapter " : "", e->o.session.adapter ? e->o.session.adapter : "");
     for (size_t i = 0; i < e->n && !st; i++) {
         e->current = e->tasks[i].name;
-        st = mosld_score_examples(e->s.pass, &e->tasks[i].examples, 0, budget, on_progress, e, &session_interrupted, &e->scores[i], err);
+        st = mosld_score_examples(e->s.pass, &e->tasks[i].examples, 0, budget, on_progress, e, &session_interrupted,
+                                  &e->scores[i], err);
     }
     progress_line("%s", "");
     return st;
@@ -133,9 +164,11 @@ static bool compare(const struct eval *e, size_t i, struct mosld_score_change *c
     }
     cJSON_ArrayForEach(item, list)
     {
-        const cJSON *line = cJSON_GetArrayItem(item, 0), *acc = cJSON_GetArrayItem(item, 1), *norm = cJSON_GetArrayItem(item, 2);
+        const cJSON *line = cJSON_GetArrayItem(item, 0), *acc = cJSON_GetArrayItem(item, 1),
+                    *norm = cJSON_GetArrayItem(item, 2);
         if (cJSON_IsNumber(line) && cJSON_IsNumber(acc) && cJSON_IsNumber(norm))
-            q[m++] = (struct mosld_question_score){.line = (uint32_t)line->valuedouble, .right = acc->valueint != 0, .right_norm = norm->valueint != 0};
+            q[m++] = (struct mosld_question_score){
+                .line = (uint32_t)line->valuedouble, .right = acc->valueint != 0, .right_norm = norm->valueint != 0};
     }
     *change = mosld_score_compare(&e->scores[i], q, m);
     free(q);
@@ -148,7 +181,8 @@ static enum rt_status read_before(struct eval *e, struct rt_error *err)
         return RT_OK;
     enum rt_status st = json_read_file(e->o.against, 1ull << 30, &e->before, err);
     if (!st && !cJSON_IsArray(json_find(e->before, "tasks")))
-        st = rt_fail(err, RT_BAD_FILE, "%s: \"tasks\" is missing; --against takes what mosld eval --out wrote", e->o.against);
+        st = rt_fail(err, RT_BAD_FILE, "%s: \"tasks\" is missing; --against takes what mosld eval --out wrote",
+                     e->o.against);
     return st;
 }
 
@@ -234,9 +268,11 @@ static void print_table(const struct eval *e)
             sum_norm += s->acc_norm;
             n++;
         }
-        printf("%-14s %5llu  %-16s  %-16s  %7.4f  %10.3f\n", e->tasks[i].name, (unsigned long long)s->rows, acc, norm, s->loss, perplexity(s->loss));
+        printf("%-14s %5llu  %-16s  %-16s  %7.4f  %10.3f\n", e->tasks[i].name, (unsigned long long)s->rows, acc, norm,
+               s->loss, perplexity(s->loss));
         if (e->before && compare(e, i, &change, &before))
-            printf("%38s  %.4f before, +%llu/-%llu questions\n", "", before, (unsigned long long)change.gained, (unsigned long long)change.lost);
+            printf("%38s  %.4f before, +%llu/-%llu questions\n", "", before, (unsigned long long)change.gained,
+                   (unsigned long long)change.lost);
     }
     if (n > 1)
         printf("%-14s %5s  %-16.4f  %-16.4f\n", "average", "", sum / n, sum_norm / n);
@@ -268,8 +304,8 @@ int cmd_eval(int argc, char **argv)
     struct eval e = {.o = {.session = {SESSION_DEFAULTS}, .batch_tokens = 1024}};
     struct rt_error err = {0};
     struct options o;
-    enum rt_status st = options_init(&o, "mosld eval --model PATH [--adapter DIR] --task NAME=FILE ... [options]", table,
-                                     sizeof table / sizeof *table, &e.o, &err);
+    enum rt_status st = options_init(&o, "mosld eval --model PATH [--adapter DIR] --task NAME=FILE ... [options]",
+                                     table, sizeof table / sizeof *table, &e.o, &err);
     if (!st)
         st = options_parse(&o, argc, argv, &err);
     if (!st && o.help) {

@@ -18,21 +18,50 @@ struct generate_options {
 
 static const struct option table[] = {
     SESSION_OPTIONS(struct generate_options),
-    {.name = "adapter", OPTION_STRING(struct generate_options, session.adapter), .value = "DIR", .help = "an adapter's folder"},
-    {.name = "prompt", OPTION_STRING(struct generate_options, prompt), .value = "TEXT", .section = "What is said",
+    {.name = "adapter",
+     OPTION_STRING(struct generate_options, session.adapter),
+     .value = "DIR",
+     .help = "an adapter's folder"},
+    {.name = "prompt",
+     OPTION_STRING(struct generate_options, prompt),
+     .value = "TEXT",
+     .section = "What is said",
      .help = "text to go on from; with --chat, the first message"},
-    {.name = "chat", OPTION_BOOL(struct generate_options, chat), .help = "a conversation by the model's chat template, from standard input"},
-    {.name = "system", OPTION_STRING(struct generate_options, system), .value = "TEXT", .help = "system prompt of a conversation"},
-    {.name = "max_new_tokens", OPTION_INT(struct generate_options, max_new_tokens, 1, 1 << 20), .section = "Generation", .help = "most tokens of an answer"},
-    {.name = "context", OPTION_INT(struct generate_options, context, 0, 1 << 22), .help = "tokens of prompt and answers together; 0: at most 2048"},
-    {.name = "temperature", OPTION_REAL(struct generate_options, temperature, 0, 100), .help = "0: always the likeliest token"},
+    {.name = "chat",
+     OPTION_BOOL(struct generate_options, chat),
+     .help = "a conversation by the model's chat template, from standard input"},
+    {.name = "system",
+     OPTION_STRING(struct generate_options, system),
+     .value = "TEXT",
+     .help = "system prompt of a conversation"},
+    {.name = "max_new_tokens",
+     OPTION_INT(struct generate_options, max_new_tokens, 1, 1 << 20),
+     .section = "Generation",
+     .help = "most tokens of an answer"},
+    {.name = "context",
+     OPTION_INT(struct generate_options, context, 0, 1 << 22),
+     .help = "tokens of prompt and answers together; 0: at most 2048"},
+    {.name = "temperature",
+     OPTION_REAL(struct generate_options, temperature, 0, 100),
+     .help = "0: always the likeliest token"},
     {.name = "top_k", OPTION_INT(struct generate_options, top_k, 0, 1 << 20), .help = "only the k likeliest; 0: all"},
-    {.name = "top_p", OPTION_REAL(struct generate_options, top_p, 0, 1), .help = "only the likeliest up to this probability"},
-    {.name = "min_p", OPTION_REAL(struct generate_options, min_p, 0, 1), .help = "only what has this share of the likeliest"},
-    {.name = "repetition_penalty", OPTION_REAL(struct generate_options, repetition_penalty, 0, 10), .help = "above 1: tokens already there are less likely"},
+    {.name = "top_p",
+     OPTION_REAL(struct generate_options, top_p, 0, 1),
+     .help = "only the likeliest up to this probability"},
+    {.name = "min_p",
+     OPTION_REAL(struct generate_options, min_p, 0, 1),
+     .help = "only what has this share of the likeliest"},
+    {.name = "repetition_penalty",
+     OPTION_REAL(struct generate_options, repetition_penalty, 0, 10),
+     .help = "above 1: tokens already there are less likely"},
     {.name = "seed", OPTION_INT(struct generate_options, seed, 0, OPTION_INT_MAX), .help = "of the sampling"},
-    {.name = "verbose", OPTION_BOOL(struct generate_options, verbose), .section = "Results", .help = "tell speeds on standard error"},
-    {.name = "json", OPTION_BOOL(struct generate_options, session.json), .help = "print one JSON document instead of the text alone: an answer, or a list of them"},
+    {.name = "verbose",
+     OPTION_BOOL(struct generate_options, verbose),
+     .section = "Results",
+     .help = "tell speeds on standard error"},
+    {.name = "json",
+     OPTION_BOOL(struct generate_options, session.json),
+     .help = "print one JSON document instead of the text alone: an answer, or a list of them"},
 };
 
 struct generation {
@@ -91,7 +120,8 @@ static bool on_token(void *user, int32_t token)
     return !g->status && !session_interrupted;
 }
 
-static enum rt_status answer(struct generation *g, const int32_t *ids, size_t n, bool continues, struct mosld_generated *out, struct rt_error *err)
+static enum rt_status answer(struct generation *g, const int32_t *ids, size_t n, bool continues,
+                             struct mosld_generated *out, struct rt_error *err)
 {
     g->len = g->n_ids = 0;
     g->status = RT_OK;
@@ -184,14 +214,17 @@ static enum rt_status say(struct conversation *c, const char *role, const char *
     return RT_OK;
 }
 
-/* Renders the whole conversation and runs it from its beginning: what the template does to earlier turns is then never in doubt. */
-static enum rt_status turn(struct generation *g, struct conversation *c, struct mosld_generated *r, struct rt_error *err)
+/* Renders the whole conversation and runs it from its beginning: what the template does to earlier turns is then never
+ * in doubt. */
+static enum rt_status turn(struct generation *g, struct conversation *c, struct mosld_generated *r,
+                           struct rt_error *err)
 {
     struct mosld_chat_text text;
     int32_t *ids = NULL;
     uint8_t *loss = NULL;
     size_t n;
-    enum rt_status st = mosld_chat_render(&g->s.chat, c->messages, c->n, &(struct mosld_chat_params){.add_generation_prompt = true}, &text, err);
+    enum rt_status st = mosld_chat_render(&g->s.chat, c->messages, c->n,
+                                          &(struct mosld_chat_params){.add_generation_prompt = true}, &text, err);
     if (st)
         return st;
     st = mosld_chat_encode(g->s.tokenizer, &text, &ids, &loss, &n, err);
@@ -272,7 +305,9 @@ static enum rt_status run(struct generation *g, struct rt_error *err)
         st = session_need_chat(&g->s, err);
     if (st)
         return st;
-    uint32_t most = mosld_model_file_config(g->s.file)->max_positions, context = o->context ? (uint32_t)o->context : most < 2048 ? most : 2048;
+    uint32_t most = mosld_model_file_config(g->s.file)->max_positions, context = o->context    ? (uint32_t)o->context
+                                                                                 : most < 2048 ? most
+                                                                                               : 2048;
     if (context > most)
         return rt_fail(err, RT_USAGE, "--context: %u is more than the model's %u positions", context, most);
     size_t n_ends;
@@ -284,7 +319,10 @@ static enum rt_status run(struct generation *g, struct rt_error *err)
     st = mosld_sample_check(&g->params.sampling, err);
     if (!st)
         st = session_open_pass(&g->s, &o->session, context,
-                               &(struct mosld_pass_params){.max_tokens = context < 256 ? context : 256, .max_targets = 1, .cache_tokens = context}, err);
+                               &(struct mosld_pass_params){.max_tokens = context < 256 ? context : 256,
+                                                           .max_targets = 1,
+                                                           .cache_tokens = context},
+                               err);
     if (!st)
         st = o->chat ? converse(g, err) : complete(g, err);
     return st;
@@ -292,11 +330,12 @@ static enum rt_status run(struct generation *g, struct rt_error *err)
 
 int cmd_generate(int argc, char **argv)
 {
-    struct generation g = {.o = {.session = {SESSION_DEFAULTS}, .max_new_tokens = 256, .top_p = 1, .repetition_penalty = 1}};
+    struct generation g = {
+        .o = {.session = {SESSION_DEFAULTS}, .max_new_tokens = 256, .top_p = 1, .repetition_penalty = 1}};
     struct rt_error err = {0};
     struct options o;
-    enum rt_status st = options_init(&o, "mosld generate --model PATH [--adapter DIR] --prompt TEXT | --chat [options]", table,
-                                     sizeof table / sizeof *table, &g.o, &err);
+    enum rt_status st = options_init(&o, "mosld generate --model PATH [--adapter DIR] --prompt TEXT | --chat [options]",
+                                     table, sizeof table / sizeof *table, &g.o, &err);
     if (!st)
         st = options_parse(&o, argc, argv, &err);
     if (!st && o.help)

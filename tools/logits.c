@@ -15,11 +15,20 @@ struct logits_options {
 
 static const struct option table[] = {
     SESSION_OPTIONS(struct logits_options),
-    {.name = "adapter", OPTION_STRING(struct logits_options, session.adapter), .value = "DIR", .help = "an adapter's folder"},
-    {.name = "tokens", OPTION_STRING(struct logits_options, tokens), .value = "IDS", .section = "Input and output",
+    {.name = "adapter",
+     OPTION_STRING(struct logits_options, session.adapter),
+     .value = "DIR",
+     .help = "an adapter's folder"},
+    {.name = "tokens",
+     OPTION_STRING(struct logits_options, tokens),
+     .value = "IDS",
+     .section = "Input and output",
      .help = "token ids, separated by commas or spaces"},
     {.name = "text", OPTION_STRING(struct logits_options, text), .value = "TEXT", .help = "text to tokenize instead"},
-    {.name = "out", OPTION_STRING(struct logits_options, out), .value = "FILE", .required = true,
+    {.name = "out",
+     OPTION_STRING(struct logits_options, out),
+     .value = "FILE",
+     .required = true,
      .help = "safetensors: \"logits\" [T, V] F32 and \"tokens\" [T] I32"},
 };
 
@@ -41,7 +50,8 @@ static enum rt_status parse_ids(const char *text, int32_t **ids, size_t *n, stru
     return *n ? RT_OK : rt_fail(err, RT_USAGE, "--tokens: give at least one token id");
 }
 
-static enum rt_status read_input(struct session *s, const struct logits_options *o, int32_t **ids, size_t *n, struct rt_error *err)
+static enum rt_status read_input(struct session *s, const struct logits_options *o, int32_t **ids, size_t *n,
+                                 struct rt_error *err)
 {
     if (!o->tokens == !o->text)
         return rt_fail(err, RT_USAGE, "give --tokens IDS or --text TEXT");
@@ -79,7 +89,8 @@ static enum rt_status run(struct session *s, const struct logits_options *o, str
     enum rt_status st = session_open_file(s, &o->session, err);
     if (!st)
         st = read_input(s, o, &ids, &n, err);
-    uint32_t V = st ? 0 : mosld_model_file_config(s->file)->vocab_size, most = st ? 0 : mosld_model_file_config(s->file)->max_positions;
+    uint32_t V = st ? 0 : mosld_model_file_config(s->file)->vocab_size,
+             most = st ? 0 : mosld_model_file_config(s->file)->max_positions;
     if (!st && n > most)
         st = rt_fail(err, RT_USAGE, "%zu tokens are more than the model's %u positions", n, most);
     for (size_t i = 0; i < n && !st; i++)
@@ -89,11 +100,13 @@ static enum rt_status run(struct session *s, const struct logits_options *o, str
     if (!st && !logits)
         st = rt_fail(err, RT_NO_MEMORY, "no memory for %zu x %u logits", n, V);
     if (!st)
-        st = session_open_pass(s, &o->session, (uint32_t)n, &(struct mosld_pass_params){.max_tokens = (uint32_t)n, .max_targets = (uint32_t)n}, err);
+        st = session_open_pass(s, &o->session, (uint32_t)n,
+                               &(struct mosld_pass_params){.max_tokens = (uint32_t)n, .max_targets = (uint32_t)n}, err);
     if (!st)
         st = compute(s, ids, (uint32_t)n, logits, err);
-    const struct safetensors_entry entries[] = {{.name = "logits", .dtype = DTYPE_F32, .rank = 2, .shape = {n, V}, .data = logits},
-                                                {.name = "tokens", .dtype = DTYPE_I32, .rank = 1, .shape = {n}, .data = ids}};
+    const struct safetensors_entry entries[] = {
+        {.name = "logits", .dtype = DTYPE_F32, .rank = 2, .shape = {n, V}, .data = logits},
+        {.name = "tokens", .dtype = DTYPE_I32, .rank = 1, .shape = {n}, .data = ids}};
     if (!st)
         st = safetensors_write(o->out, entries, 2, NULL, 0, err);
     free(logits);
@@ -107,8 +120,9 @@ int cmd_logits(int argc, char **argv)
     struct session s = {0};
     struct rt_error err = {0};
     struct options o;
-    enum rt_status st = options_init(&o, "mosld logits --model PATH [--adapter DIR] --tokens IDS | --text TEXT --out FILE", table,
-                                     sizeof table / sizeof *table, &v, &err);
+    enum rt_status st =
+        options_init(&o, "mosld logits --model PATH [--adapter DIR] --tokens IDS | --text TEXT --out FILE", table,
+                     sizeof table / sizeof *table, &v, &err);
     if (!st)
         st = options_parse(&o, argc, argv, &err);
     if (!st && o.help)

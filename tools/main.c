@@ -21,8 +21,11 @@ static const struct {
 
 static void usage(FILE *to)
 {
-    fprintf(to, "mosld %s: fine-tunes, evaluates and runs language models with MoSLD adapters\non any Vulkan device, and on the processor where there is none\n\n"
-                "usage: mosld COMMAND [options]        mosld COMMAND --help\n\n", MOSLD_VERSION);
+    fprintf(to,
+            "mosld %s: fine-tunes, evaluates and runs language models with MoSLD adapters\non any Vulkan device, and "
+            "on the processor where there is none\n\n"
+            "usage: mosld COMMAND [options]        mosld COMMAND --help\n\n",
+            MOSLD_VERSION);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
 }

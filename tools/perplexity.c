@@ -18,15 +18,25 @@ struct perplexity_options {
 
 static const struct option table[] = {
     SESSION_OPTIONS(struct perplexity_options),
-    {.name = "adapter", OPTION_STRING(struct perplexity_options, session.adapter), .value = "DIR", .help = "an adapter's folder"},
-    {.name = "text", OPTION_STRING(struct perplexity_options, text), .value = "FILE", .required = true, .section = "What is measured",
+    {.name = "adapter",
+     OPTION_STRING(struct perplexity_options, session.adapter),
+     .value = "DIR",
+     .help = "an adapter's folder"},
+    {.name = "text",
+     OPTION_STRING(struct perplexity_options, text),
+     .value = "FILE",
+     .required = true,
+     .section = "What is measured",
      .help = "a file of text, UTF-8"},
-    {.name = "context", OPTION_INT(struct perplexity_options, context, 2, 1 << 22), .help = "tokens of a window; windows do not overlap"},
+    {.name = "context",
+     OPTION_INT(struct perplexity_options, context, 2, 1 << 22),
+     .help = "tokens of a window; windows do not overlap"},
     {.name = "json", OPTION_BOOL(struct perplexity_options, session.json), .help = "print one JSON document"},
 };
 
 /* Windows of the text as plain rows, all of whose tokens but the first are targets. */
-static enum rt_status cut_windows(const struct session *s, const char *path, uint32_t window, struct mosld_examples *out, struct rt_error *err)
+static enum rt_status cut_windows(const struct session *s, const char *path, uint32_t window,
+                                  struct mosld_examples *out, struct rt_error *err)
 {
     char *text = NULL;
     size_t size, n;
@@ -36,7 +46,10 @@ static enum rt_status cut_windows(const struct session *s, const char *path, uin
         st = mosld_tokenizer_encode(s->tokenizer, text, size, NULL, &ids, &n, err);
     struct mosld_encoder encoder = session_encoder(s);
     for (size_t first = 0; !st && first + 1 < n; first += window) {
-        struct mosld_record record = {.kind = MOSLD_RECORD_TOKENS, .file = path, .line = 1 + first / window, .ids = ids + first,
+        struct mosld_record record = {.kind = MOSLD_RECORD_TOKENS,
+                                      .file = path,
+                                      .line = 1 + first / window,
+                                      .ids = ids + first,
                                       .n_ids = n - first < window ? n - first : window};
         if (record.n_ids > 1)
             st = mosld_examples_add(out, &encoder, mosld_example_options(.max_length = window), &record, err);
@@ -64,7 +77,8 @@ static enum rt_status run(struct session *s, const struct perplexity_options *o,
         st = session_need_tokenizer(s, err);
     if (st)
         return st;
-    uint32_t most = mosld_model_file_config(s->file)->max_positions, window = o->context < most ? (uint32_t)o->context : most;
+    uint32_t most = mosld_model_file_config(s->file)->max_positions,
+             window = o->context < most ? (uint32_t)o->context : most;
     st = cut_windows(s, o->text, window, &windows, err);
     if (!st)
         st = mosld_score_size(&windows, 0, window, &pass.max_tokens, &pass.max_targets, err);
@@ -74,8 +88,8 @@ static enum rt_status run(struct session *s, const struct perplexity_options *o,
         st = mosld_score_examples(s->pass, &windows, 0, window, on_progress, NULL, &session_interrupted, &score, err);
     progress_line("%s", "");
     if (!st && o->session.json)
-        printf("{\"perplexity\": %.8g, \"loss\": %.8g, \"tokens\": %llu, \"context\": %u}\n", exp(score.loss), score.loss,
-               (unsigned long long)score.loss_targets, window);
+        printf("{\"perplexity\": %.8g, \"loss\": %.8g, \"tokens\": %llu, \"context\": %u}\n", exp(score.loss),
+               score.loss, (unsigned long long)score.loss_targets, window);
     else if (!st)
         printf("perplexity %.4f (loss %.6f over %llu tokens, windows of %u)\n", exp(score.loss), score.loss,
                (unsigned long long)score.loss_targets, window);

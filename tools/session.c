@@ -31,7 +31,8 @@ static enum rt_status open_chat(struct session *s, const struct session_options 
         return mosld_chat_template_by_name(o->chat_template, &s->chat, err);
     }
     if (!jinja)
-        rt_fail(&s->why_no_chat, RT_USAGE, "%s: the model has no chat template: name one with --chat-template", o->model);
+        rt_fail(&s->why_no_chat, RT_USAGE, "%s: the model has no chat template: name one with --chat-template",
+                o->model);
     else if (mosld_chat_template_recognise(jinja, &s->chat, &s->why_no_chat) == RT_OK)
         s->has_chat = true;
     else
@@ -66,12 +67,15 @@ enum rt_status session_need_chat(const struct session *s, struct rt_error *err)
 
 struct mosld_encoder session_encoder(const struct session *s)
 {
-    return (struct mosld_encoder){.tokenizer = s->tokenizer, .chat = s->has_chat ? &s->chat : NULL, .vocab_size = mosld_model_file_config(s->file)->vocab_size};
+    return (struct mosld_encoder){.tokenizer = s->tokenizer,
+                                  .chat = s->has_chat ? &s->chat : NULL,
+                                  .vocab_size = mosld_model_file_config(s->file)->vocab_size};
 }
 
 enum rt_status session_open_device(struct session *s, const struct session_options *o, struct rt_error *err)
 {
-    struct rt_device_params params = {.name = o->device, .threads = (int)o->threads, .memory_limit = (uint64_t)(o->memory_limit * 1048576)};
+    struct rt_device_params params = {
+        .name = o->device, .threads = (int)o->threads, .memory_limit = (uint64_t)(o->memory_limit * 1048576)};
     return rt_device_open(&params, &s->dev, err);
 }
 
@@ -79,18 +83,22 @@ enum rt_status session_open_device(struct session *s, const struct session_optio
 static enum rt_status check_memory(const struct session *s, struct rt_error *err)
 {
     const double mib = 1 << 20;
-    uint64_t has = rt_device_info(s->dev)->limits.memory, needs = rt_arena_planned(s->model->arena) + rt_arena_planned(s->pass->activations) +
+    uint64_t has = rt_device_info(s->dev)->limits.memory, needs = rt_arena_planned(s->model->arena) +
+                                                                  rt_arena_planned(s->pass->activations) +
                                                                   rt_arena_planned(s->pass->scratch);
     if (s->adapter)
         needs += rt_arena_planned(s->adapter->arena);
     if (needs <= has)
         return RT_OK;
-    return rt_fail(err, RT_NO_MEMORY, "the model and its passes need %.0f MiB and may use %.0f MiB of the device: give less at a time (context, max_length, "
-                                      "batch_tokens), or convert the weights with --weights f16", ceil((double)needs / mib), floor((double)has / mib));
+    return rt_fail(err, RT_NO_MEMORY,
+                   "the model and its passes need %.0f MiB and may use %.0f MiB of the device: give less at a time "
+                   "(context, max_length, "
+                   "batch_tokens), or convert the weights with --weights f16",
+                   ceil((double)needs / mib), floor((double)has / mib));
 }
 
-enum rt_status session_open_pass(struct session *s, const struct session_options *o, uint32_t positions, const struct mosld_pass_params *pass,
-                                 struct rt_error *err)
+enum rt_status session_open_pass(struct session *s, const struct session_options *o, uint32_t positions,
+                                 const struct mosld_pass_params *pass, struct rt_error *err)
 {
     TRY(session_open_device(s, o, err));
     if (!positions)
@@ -137,8 +145,8 @@ static bool line_open;
 
 int session_exit(const char *command, enum rt_status st, const struct rt_error *err)
 {
-    static const int exits[] = {[RT_OK] = 0, [RT_FAILED] = 1, [RT_USAGE] = 2, [RT_BAD_FILE] = 3, [RT_NO_DEVICE] = 4, [RT_NO_MEMORY] = 4,
-                                [RT_DEVICE_LOST] = 4, [RT_INTERRUPTED] = 130};
+    static const int exits[] = {[RT_OK] = 0,        [RT_FAILED] = 1,    [RT_USAGE] = 2,       [RT_BAD_FILE] = 3,
+                                [RT_NO_DEVICE] = 4, [RT_NO_MEMORY] = 4, [RT_DEVICE_LOST] = 4, [RT_INTERRUPTED] = 130};
     struct rt_error unwritten;
     progress_line("%s", "");
     if (!st && (fflush(stdout) != 0 || ferror(stdout))) { /* a full disk, say, is noticed no sooner */

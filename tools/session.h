@@ -1,4 +1,5 @@
-/* tools/session.h - what the commands that run a model share: device, model, tokenizer, chat template, adapter, and how they talk to people. */
+/* tools/session.h - what the commands that run a model share: device, model, tokenizer, chat template, adapter, and how
+ * they talk to people. */
 #ifndef MOSLD_SESSION_H
 #define MOSLD_SESSION_H
 
@@ -23,18 +24,34 @@ struct session_options {
 };
 #define SESSION_DEFAULTS .device = "auto"
 
-extern const char *const session_weights[]; /* names for the option `weights`: "file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1" */
+extern const char
+    *const session_weights[]; /* names for the option `weights`: "file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1" */
 
-#define SESSION_OPTIONS(type)                                                                                                                   \
-    {.name = "model", OPTION_STRING(type, session.model), .value = "PATH", .required = true, .section = "Model and device",                    \
-     .help = "a Hugging Face directory or a .gguf file"},                                                                                       \
-    {.name = "device", OPTION_STRING(type, session.device), .value = "NAME",                                                                   \
-     .help = "an index or a part of a name of `mosld devices`, or host; auto: the best GPU, else the host"},                                     \
-    {.name = "threads", OPTION_INT(type, session.threads, 0, 1024), .help = "of the host device; 0: one a processor"},                          \
-    {.name = "weights", OPTION_CHOICE(type, session.weights, session_weights), .help = "type of the frozen weights in memory; file: as they are"}, \
-    {.name = "memory_limit", OPTION_REAL(type, session.memory_limit, 0, 1e9), .value = "MIB", .help = "most device memory; 0: the device's own"}, \
-    {.name = "chat_template", OPTION_STRING(type, session.chat_template), .value = "NAME",                                                     \
-     .help = "chatml, smollm2, llama2, llama3, mistral, qwen2, qwen3, zephyr; otherwise the model's own"}
+#define SESSION_OPTIONS(type) \
+    {.name = "model", \
+     OPTION_STRING(type, session.model), \
+     .value = "PATH", \
+     .required = true, \
+     .section = "Model and device", \
+     .help = "a Hugging Face directory or a .gguf file"}, \
+        {.name = "device", \
+         OPTION_STRING(type, session.device), \
+         .value = "NAME", \
+         .help = "an index or a part of a name of `mosld devices`, or host; auto: the best GPU, else the host"}, \
+        {.name = "threads", \
+         OPTION_INT(type, session.threads, 0, 1024), \
+         .help = "of the host device; 0: one a processor"}, \
+        {.name = "weights", \
+         OPTION_CHOICE(type, session.weights, session_weights), \
+         .help = "type of the frozen weights in memory; file: as they are"}, \
+        {.name = "memory_limit", \
+         OPTION_REAL(type, session.memory_limit, 0, 1e9), \
+         .value = "MIB", \
+         .help = "most device memory; 0: the device's own"}, \
+    { \
+        .name = "chat_template", OPTION_STRING(type, session.chat_template), .value = "NAME", \
+        .help = "chatml, smollm2, llama2, llama3, mistral, qwen2, qwen3, zephyr; otherwise the model's own" \
+    }
 
 struct session {
     struct mosld_model_file *file;
@@ -52,8 +69,8 @@ struct session {
 enum rt_status session_open_file(struct session *s, const struct session_options *o, struct rt_error *err);
 enum rt_status session_open_device(struct session *s, const struct session_options *o, struct rt_error *err);
 /* Device, model, adapter and a pass, loaded and ready. `positions` 0: the model's own limit. */
-enum rt_status session_open_pass(struct session *s, const struct session_options *o, uint32_t positions, const struct mosld_pass_params *pass,
-                                 struct rt_error *err);
+enum rt_status session_open_pass(struct session *s, const struct session_options *o, uint32_t positions,
+                                 const struct mosld_pass_params *pass, struct rt_error *err);
 void session_close(struct session *s);
 
 /* What is wrong when there is none. */

@@ -25,14 +25,16 @@ struct training {
 
 /* ---- tasks ---- */
 
-static enum rt_status load_tasks(struct training *t, const struct option_list *list, enum mosld_task_split split, uint64_t limit,
-                                 struct mosld_task **tasks, struct mosld_train_task **views, size_t *n, struct rt_error *err)
+static enum rt_status load_tasks(struct training *t, const struct option_list *list, enum mosld_task_split split,
+                                 uint64_t limit, struct mosld_task **tasks, struct mosld_train_task **views, size_t *n,
+                                 struct rt_error *err)
 {
     *tasks = calloc(list->n + 1, sizeof **tasks);
     *views = calloc(list->n + 1, sizeof **views);
     if (!*tasks || !*views)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the tasks");
-    struct mosld_task_params params = {.encoder = session_encoder(&t->s), .example = t->example, .split = split, .limit = limit};
+    struct mosld_task_params params = {
+        .encoder = session_encoder(&t->s), .example = t->example, .split = split, .limit = limit};
     for (size_t i = 0; i < list->n; i++) {
         struct mosld_task_spec spec;
         char text[512];
@@ -45,7 +47,8 @@ static enum rt_status load_tasks(struct training *t, const struct option_list *l
         mosld_task_spec_finish(&spec);
         if (st)
             return st;
-        (*views)[i] = (struct mosld_train_task){.name = task->name, .path = task->path, .weight = weight, .examples = &task->examples};
+        (*views)[i] = (struct mosld_train_task){
+            .name = task->name, .path = task->path, .weight = weight, .examples = &task->examples};
         ++*n;
         for (size_t j = 0; j < i; j++)
             if (strcmp((*views)[j].name, task->name) == 0)
@@ -62,8 +65,8 @@ static void print_memory(const struct mosld_train_plan *p)
 {
     double mib = 1 << 20;
     fprintf(stderr, "  memory     %.0f MiB: weights %.0f, adapter %.1f, activations %.0f, scratch %.0f\n",
-            (double)(p->weights + p->adapter + p->activations + p->scratch) / mib, (double)p->weights / mib, (double)p->adapter / mib,
-            (double)p->activations / mib, (double)p->scratch / mib);
+            (double)(p->weights + p->adapter + p->activations + p->scratch) / mib, (double)p->weights / mib,
+            (double)p->adapter / mib, (double)p->activations / mib, (double)p->scratch / mib);
 }
 
 static void on_planned(void *user, const struct mosld_train_plan *p)
@@ -75,22 +78,26 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
     if (t->o.init_adapter)
         mosld_adapter_read_params(t->o.init_adapter, &a, NULL);
     fprintf(stderr, "  device     %s (%s)\n", info->name, info->driver);
-    fprintf(stderr, "  model      %s: %s, %u layers, %.1f M parameters\n", t->o.session.model, mosld_arch_name(c->arch), c->num_layers,
-            (double)p->model_parameters / 1e6);
+    fprintf(stderr, "  model      %s: %s, %u layers, %.1f M parameters\n", t->o.session.model, mosld_arch_name(c->arch),
+            c->num_layers, (double)p->model_parameters / 1e6);
     fprintf(stderr, "  adapter    %s, r %u, alpha %g", mosld_method_names[a.method], a.r, a.lora_alpha);
     if (mosld_has_router(&a))
         fprintf(stderr, ", %u%s experts, top %u", a.num_experts[0], a.n_num_experts > 1 ? "..." : "", a.top_k);
-    fprintf(stderr, ", dropout %g%s\n  modules   ", a.dropout, a.dropout > 0 ? a.dropout_on == MOSLD_DROPOUT_A ? " of A" : " of the input" : "");
+    fprintf(stderr, ", dropout %g%s\n  modules   ", a.dropout,
+            a.dropout > 0 ? a.dropout_on == MOSLD_DROPOUT_A ? " of A" : " of the input" : "");
     for (int i = 0; i < MOSLD_LINEARS; i++)
         if (a.targets[i])
             fprintf(stderr, " %s", mosld_linear_names[i]);
     fprintf(stderr, "\n  trainable  %llu of %llu parameters, %.3f %%\n", (unsigned long long)p->parameters,
-            (unsigned long long)(p->parameters + p->model_parameters), 100.0 * (double)p->parameters / (double)(p->parameters + p->model_parameters));
+            (unsigned long long)(p->parameters + p->model_parameters),
+            100.0 * (double)p->parameters / (double)(p->parameters + p->model_parameters));
     for (size_t i = 0; i < t->n; i++)
-        fprintf(stderr, "  task       %s: %zu rows, %zu tokens, %zu of them targets%s\n", t->tasks[i].name, t->tasks[i].examples.n,
-                t->tasks[i].examples.counts.tokens, t->tasks[i].examples.counts.targets, t->views[i].weight > 0 ? ", weighted" : "");
+        fprintf(stderr, "  task       %s: %zu rows, %zu tokens, %zu of them targets%s\n", t->tasks[i].name,
+                t->tasks[i].examples.n, t->tasks[i].examples.counts.tokens, t->tasks[i].examples.counts.targets,
+                t->views[i].weight > 0 ? ", weighted" : "");
     fprintf(stderr, "  plan       %llu steps, %.3g epochs of %llu rows, %u tokens a pass, %llu warm-up steps\n",
-            (unsigned long long)p->steps, p->epochs, (unsigned long long)p->epoch_rows, p->most_tokens, (unsigned long long)p->warmup);
+            (unsigned long long)p->steps, p->epochs, (unsigned long long)p->epoch_rows, p->most_tokens,
+            (unsigned long long)p->warmup);
     print_memory(p);
     if (mosld_has_router(&a))
         fprintf(stderr, "  note       a mixture cannot be merged into the model, and only mosld runs it\n");
@@ -105,15 +112,16 @@ static void on_step(void *user, const struct mosld_train_progress *p)
     t->skipped = p->skipped_steps;
     duration_text(p->seconds_left, left, sizeof left);
     if (p->skipped)
-        fprintf(stderr, "%sstep %llu: loss or gradient is not finite: the step was skipped\n", progress_is_terminal() ? "\r\033[K" : "",
-                (unsigned long long)p->step);
+        fprintf(stderr, "%sstep %llu: loss or gradient is not finite: the step was skipped\n",
+                progress_is_terminal() ? "\r\033[K" : "", (unsigned long long)p->step);
     if (progress_is_terminal() && p->step < p->steps)
-        progress_line("step %llu/%llu  loss %.4f  %.0f tokens/s  %s left", (unsigned long long)p->step, (unsigned long long)p->steps, p->loss,
-                      p->tokens_per_second, left);
+        progress_line("step %llu/%llu  loss %.4f  %.0f tokens/s  %s left", (unsigned long long)p->step,
+                      (unsigned long long)p->steps, p->loss, p->tokens_per_second, left);
     if (p->step % t->config.logging_steps == 0 || p->step == p->steps || p->step == 1) {
         progress_line("%s", "");
-        fprintf(stderr, "step %llu/%llu  loss %.4f  lr %.1e  norm %.2f  %.0f tokens/s  %s left\n", (unsigned long long)p->step,
-                (unsigned long long)p->steps, p->loss, p->learning_rate, p->grad_norm, p->tokens_per_second, left); /* metrics.jsonl has the rest */
+        fprintf(stderr, "step %llu/%llu  loss %.4f  lr %.1e  norm %.2f  %.0f tokens/s  %s left\n",
+                (unsigned long long)p->step, (unsigned long long)p->steps, p->loss, p->learning_rate, p->grad_norm,
+                p->tokens_per_second, left); /* metrics.jsonl has the rest */
     }
 }
 
@@ -121,7 +129,8 @@ static void on_evaluated(void *user, uint64_t step, const double *loss, double m
 {
     struct training *t = user;
     progress_line("%s", "");
-    fprintf(stderr, "step %llu  validation loss %.4f%s:", (unsigned long long)step, mean, best ? " (lowest so far)" : "");
+    fprintf(stderr, "step %llu  validation loss %.4f%s:", (unsigned long long)step, mean,
+            best ? " (lowest so far)" : "");
     for (size_t i = 0; i < t->n_eval; i++)
         fprintf(stderr, " %s %.4f", t->eval_tasks[i].name, loss[i]);
     fprintf(stderr, "\n");
@@ -158,13 +167,15 @@ static enum rt_status train(struct training *t, const struct options *given, str
     uint32_t most = st ? 0 : mosld_model_file_config(t->s.file)->max_positions;
     if (!st && t->example.max_length > most) {
         if (options_given(given, "max_length"))
-            fprintf(stderr, "max_length: %u is more than the model's %u positions, which are taken\n", t->example.max_length, most);
+            fprintf(stderr, "max_length: %u is more than the model's %u positions, which are taken\n",
+                    t->example.max_length, most);
         t->example.max_length = t->config.max_length = most;
     }
     if (!st)
         st = load_tasks(t, &t->o.task, MOSLD_SPLIT_TRAIN, 0, &t->tasks, &t->views, &t->n, err);
     if (!st)
-        st = load_tasks(t, &t->o.eval_task, MOSLD_SPLIT_VALIDATION, (uint64_t)t->o.eval_limit, &t->eval_tasks, &t->eval_views, &t->n_eval, err);
+        st = load_tasks(t, &t->o.eval_task, MOSLD_SPLIT_VALIDATION, (uint64_t)t->o.eval_limit, &t->eval_tasks,
+                        &t->eval_views, &t->n_eval, err);
     uint32_t longest = 2;
     for (size_t i = 0; i < t->n + t->n_eval && !st; i++) {
         uint32_t l = i < t->n ? t->tasks[i].examples.counts.longest : t->eval_tasks[i - t->n].examples.counts.longest;
@@ -177,13 +188,30 @@ static enum rt_status train(struct training *t, const struct options *given, str
     if (st)
         return st;
     cJSON *effective = options_to_json(given);
-    struct mosld_train_params params = {
-        .model = t->s.model, .file = t->s.file, .config = &t->config, .tasks = t->views, .eval_tasks = t->eval_views, .n_tasks = (uint32_t)t->n,
-        .n_eval_tasks = (uint32_t)t->n_eval, .out = t->o.out, .base_model = t->o.session.model, .effective = effective,
-        .resume = t->o.resume_from_checkpoint, .overwrite = t->o.overwrite_output_dir, .init_adapter = t->o.init_adapter,
-        .dropout_mask = t->o.dropout_mask, .dump_gradients = t->o.dump_gradients, .plan_only = t->o.plan, .interrupted = &session_interrupted,
-        .events = {.user = t, .planned = on_planned, .step = on_step, .evaluated = on_evaluated, .evaluating = on_evaluating, .saved = on_saved,
-                   .note = on_note}};
+    struct mosld_train_params params = {.model = t->s.model,
+                                        .file = t->s.file,
+                                        .config = &t->config,
+                                        .tasks = t->views,
+                                        .eval_tasks = t->eval_views,
+                                        .n_tasks = (uint32_t)t->n,
+                                        .n_eval_tasks = (uint32_t)t->n_eval,
+                                        .out = t->o.out,
+                                        .base_model = t->o.session.model,
+                                        .effective = effective,
+                                        .resume = t->o.resume_from_checkpoint,
+                                        .overwrite = t->o.overwrite_output_dir,
+                                        .init_adapter = t->o.init_adapter,
+                                        .dropout_mask = t->o.dropout_mask,
+                                        .dump_gradients = t->o.dump_gradients,
+                                        .plan_only = t->o.plan,
+                                        .interrupted = &session_interrupted,
+                                        .events = {.user = t,
+                                                   .planned = on_planned,
+                                                   .step = on_step,
+                                                   .evaluated = on_evaluated,
+                                                   .evaluating = on_evaluating,
+                                                   .saved = on_saved,
+                                                   .note = on_note}};
     st = mosld_train(&params, err);
     cJSON_Delete(effective);
     return st;
@@ -195,9 +223,11 @@ static void print_end(const struct training *t)
         cJSON *json = cJSON_CreateObject();
         cJSON_AddStringToObject(json, "out", t->o.out);
         cJSON_AddNumberToObject(json, "steps", (double)t->steps);
-        cJSON_AddItemToObject(json, "loss", isfinite(t->last_loss) ? cJSON_CreateNumber(t->last_loss) : cJSON_CreateNull());
+        cJSON_AddItemToObject(json, "loss",
+                              isfinite(t->last_loss) ? cJSON_CreateNumber(t->last_loss) : cJSON_CreateNull());
         if (t->n_eval)
-            cJSON_AddItemToObject(json, "eval_loss", isfinite(t->last_eval) ? cJSON_CreateNumber(t->last_eval) : cJSON_CreateNull());
+            cJSON_AddItemToObject(json, "eval_loss",
+                                  isfinite(t->last_eval) ? cJSON_CreateNumber(t->last_eval) : cJSON_CreateNull());
         cJSON_AddNumberToObject(json, "skipped_steps", (double)t->skipped);
         char *text = cJSON_PrintUnformatted(json);
         if (text)
@@ -206,7 +236,9 @@ static void print_end(const struct training *t)
         cJSON_Delete(json);
     }
     if (t->skipped)
-        fprintf(stderr, "%llu of %llu steps were skipped: their loss or gradient was not finite; a lower --learning-rate may help\n",
+        fprintf(stderr,
+                "%llu of %llu steps were skipped: their loss or gradient was not finite; a lower --learning-rate may "
+                "help\n",
                 (unsigned long long)t->skipped, (unsigned long long)t->steps);
     fprintf(stderr, "The adapter is in %s; its course is in %s/metrics.jsonl. Next, for example:\n"
                     "  mosld generate --model %s --adapter %s %s\n", t->o.out, t->o.out, t->o.session.model, t->o.out,
@@ -218,8 +250,8 @@ int cmd_train(int argc, char **argv)
     struct training t = {.o = train_option_defaults, .last_loss = NAN, .last_eval = NAN};
     struct rt_error err = {0};
     struct options o;
-    enum rt_status st = options_init(&o, "mosld train --model PATH --task NAME=FILE ... --out DIR [options]", train_option_table,
-                                     train_option_count, &t.o, &err);
+    enum rt_status st = options_init(&o, "mosld train --model PATH --task NAME=FILE ... --out DIR [options]",
+                                     train_option_table, train_option_count, &t.o, &err);
     if (!st)
         st = options_parse(&o, argc, argv, &err);
     if (!st && o.help) {

@@ -42,13 +42,19 @@ static void lay_out_group(struct mosld_adapter *a, const struct mosld_config *c,
         if (!a->params.targets[linear])
             continue;
         struct mosld_adapter_module *m = &a->modules[a->n_modules];
-        *m = (struct mosld_adapter_module){.group = group, .layer = layer, .linear = linear, .index = a->n_modules++, .r = a->params.r, .experts = experts,
+        *m = (struct mosld_adapter_module){.group = group,
+                                           .layer = layer,
+                                           .linear = linear,
+                                           .index = a->n_modules++,
+                                           .r = a->params.r,
+                                           .experts = experts,
                                            .row = group->rows};
         linear_shape(c, linear, &m->d_in, &m->d_out);
         group->d_in = m->d_in;
         group->rows += m->r + (experts > 1 ? experts : 0);
         group->modules[group->n_modules++] = m;
-        a->parameters += (uint64_t)m->r * m->d_in + (experts > 1 ? (uint64_t)experts * m->d_in : 0) + (uint64_t)m->d_out * experts * m->r;
+        a->parameters += (uint64_t)m->r * m->d_in + (experts > 1 ? (uint64_t)experts * m->d_in : 0) +
+                         (uint64_t)m->d_out * experts * m->r;
         if (layer < a->lowest_layer)
             a->lowest_layer = layer;
     }
@@ -80,18 +86,24 @@ static enum rt_status ask_for_memory(struct mosld_adapter *a, struct rt_error *e
     if (!st && a->given_mask)
         st = rt_arena_add(a->arena, a->masked_words * 4, "dropout masks", &a->mask, err);
     if (!st)
-        st = rt_arena_add(a->arena, (uint64_t)a->n_modules * 2 * a->max_experts * 4, "router statistics", &a->stats, err);
+        st = rt_arena_add(a->arena, (uint64_t)a->n_modules * 2 * a->max_experts * 4, "router statistics", &a->stats,
+                          err);
     return st;
 }
 
-enum rt_status mosld_adapter_create(struct rt_device *dev, const struct mosld_config *config, const struct mosld_adapter_params *params,
-                                    bool trains, bool given_mask, struct mosld_adapter **out, struct rt_error *err)
+enum rt_status mosld_adapter_create(struct rt_device *dev, const struct mosld_config *config,
+                                    const struct mosld_adapter_params *params, bool trains, bool given_mask,
+                                    struct mosld_adapter **out, struct rt_error *err)
 {
     struct mosld_adapter *a = *out = calloc(1, sizeof *a);
     if (!a)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the adapter");
-    *a = (struct mosld_adapter){.params = *params, .dev = dev, .layers = config->num_layers, .lowest_layer = config->num_layers,
-                                .trains = trains, .given_mask = given_mask};
+    *a = (struct mosld_adapter){.params = *params,
+                                .dev = dev,
+                                .layers = config->num_layers,
+                                .lowest_layer = config->num_layers,
+                                .trains = trains,
+                                .given_mask = given_mask};
     enum rt_status st = mosld_adapter_params_check(&a->params, err);
     if (st)
         return st;
@@ -106,12 +118,16 @@ enum rt_status mosld_adapter_create(struct rt_device *dev, const struct mosld_co
         if (a->modules[i].experts > a->max_experts)
             a->max_experts = a->modules[i].experts;
     if (a->words > UINT32_MAX / 2)
-        return rt_fail(err, RT_USAGE, "the adapter would have %.1f billion numbers: lower r, num_experts or target_modules",
+        return rt_fail(err, RT_USAGE,
+                       "the adapter would have %.1f billion numbers: lower r, num_experts or target_modules",
                        (double)a->words / 1e9);
     return ask_for_memory(a, err);
 }
 
-enum rt_status mosld_adapter_commit(struct mosld_adapter *adapter, struct rt_error *err) { return rt_arena_commit(adapter->arena, err); }
+enum rt_status mosld_adapter_commit(struct mosld_adapter *adapter, struct rt_error *err)
+{
+    return rt_arena_commit(adapter->arena, err);
+}
 
 void mosld_adapter_destroy(struct mosld_adapter **adapter)
 {
@@ -138,7 +154,8 @@ static double draw(const struct mosld_adapter *a, const struct mosld_adapter_mod
     return out[element % 4] / 4294967296.0;
 }
 
-static double draw_normal(const struct mosld_adapter *a, const struct mosld_adapter_module *m, uint32_t what, uint64_t element)
+static double draw_normal(const struct mosld_adapter *a, const struct mosld_adapter_module *m, uint32_t what,
+                          uint64_t element)
 {
     double u = 1 - draw(a, m, what, 2 * element), v = draw(a, m, what, 2 * element + 1); /* u in (0, 1] */
     return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
@@ -155,8 +172,9 @@ enum rt_status mosld_adapter_init(struct mosld_adapter *a, struct rt_error *err)
         uint64_t n = (uint64_t)m->r * m->d_in;
         double bound = 1 / sqrt((double)m->d_in); /* sqrt(6 / ((1 + 5) d_in)) */
         for (uint64_t e = 0; e < n; e++)
-            A[e] = (float)(a->params.init_lora_weights == MOSLD_INIT_GAUSSIAN ? draw_normal(a, m, DRAW_A, e) / m->r
-                                                                              : bound * (2 * draw(a, m, DRAW_A, e) - 1));
+            A[e] =
+                (float)(a->params.init_lora_weights == MOSLD_INIT_GAUSSIAN ? draw_normal(a, m, DRAW_A, e) / m->r
+                                                                           : bound * (2 * draw(a, m, DRAW_A, e) - 1));
         for (uint64_t e = 0; m->experts > 1 && e < (uint64_t)m->experts * m->d_in; e++)
             A[n + e] = (float)(0.02 * draw_normal(a, m, DRAW_ROUTER, e));
     }
@@ -175,19 +193,23 @@ struct rt_span mosld_adapter_part(struct rt_span vector, uint64_t offset, uint64
 struct op_weight mosld_adapter_stack(const struct mosld_adapter *a, const struct mosld_adapter_group *g, bool masked)
 {
     uint64_t n = (uint64_t)g->rows * g->d_in;
-    return op_weight_f32(masked ? mosld_adapter_part(a->masked, g->masked_offset, n) : mosld_adapter_part(a->values, g->offset, n), g->rows,
-                         g->d_in);
+    return op_weight_f32(masked ? mosld_adapter_part(a->masked, g->masked_offset, n)
+                                : mosld_adapter_part(a->values, g->offset, n),
+                         g->rows, g->d_in);
 }
 
 struct op_weight mosld_adapter_b(const struct mosld_adapter *a, const struct mosld_adapter_module *m)
 {
-    return op_weight_f32(mosld_adapter_part(a->values, m->b_offset, (uint64_t)m->d_out * m->experts * m->r), m->d_out, m->experts * m->r);
+    return op_weight_f32(mosld_adapter_part(a->values, m->b_offset, (uint64_t)m->d_out * m->experts * m->r), m->d_out,
+                         m->experts * m->r);
 }
 
-static struct op_weight stack_rows(const struct mosld_adapter *a, const struct mosld_adapter_module *m, uint32_t row, uint32_t rows)
+static struct op_weight stack_rows(const struct mosld_adapter *a, const struct mosld_adapter_module *m, uint32_t row,
+                                   uint32_t rows)
 {
     const struct mosld_adapter_group *g = m->group;
-    struct op_weight w = op_weight_f32(mosld_adapter_part(a->values, g->offset, (uint64_t)g->rows * g->d_in), rows, g->d_in);
+    struct op_weight w =
+        op_weight_f32(mosld_adapter_part(a->values, g->offset, (uint64_t)g->rows * g->d_in), rows, g->d_in);
     w.offset = row * g->d_in;
     return w;
 }

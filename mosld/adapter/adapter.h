@@ -1,11 +1,13 @@
-/* mosld/adapter/adapter.h - an adapter in device memory: where each tensor lies, its start values, and what training needs beside it.
+/* mosld/adapter/adapter.h - an adapter in device memory: where each tensor lies, its start values, and what training
+ * needs beside it.
  *
- * All tensors of an adapter lie side by side in one flat vector of f32 words, so that the optimizer and the gradient's norm are one kernel
- * each. The modules of a layer that read the same x form a group (q k v; o; gate up; down), and a group's matrices [A ; Wg] are stacked
- * there as they are used: one skinny product x [A ; Wg]^T serves the group. Behind each group stand its modules' Bcat.
+ * All tensors of an adapter lie side by side in one flat vector of f32 words, so that the optimizer and the gradient's
+ * norm are one kernel each. The modules of a layer that read the same x form a group (q k v; o; gate up; down), and a
+ * group's matrices [A ; Wg] are stacked there as they are used: one skinny product x [A ; Wg]^T serves the group.
+ * Behind each group stand its modules' Bcat.
  *
- *     stack  [R, d_in], R = sum over modules of (r + E)    rows of A, then (E > 1) of the router Wg, module after module
- *     Bcat   [d_out, E r]                                  column e r + i is B_e[:, i]
+ *     stack  [R, d_in], R = sum over modules of (r + E)    rows of A, then (E > 1) of the router Wg, module after
+ * module Bcat   [d_out, E r]                                  column e r + i is B_e[:, i]
  *
  * Every block begins at a multiple of 256 bytes; the words between are zero and stay zero. */
 #ifndef MOSLD_ADAPTER_H
@@ -26,7 +28,7 @@ struct mosld_adapter_module {
     enum mosld_linear linear;
     uint32_t index;         /* among all modules: where its router statistics stand */
     uint32_t d_in, d_out, r, experts; /* experts 1: no router */
-    uint32_t row;           /* of A in the group's stack, and its first column in the group's ul; the router follows at row + r */
+    uint32_t row; /* of A in the group's stack, and its first column in the group's ul; the router follows at row + r */
     uint64_t b_offset;      /* words: Bcat */
 };
 
@@ -57,25 +59,28 @@ struct mosld_adapter {
     bool trains, given_mask;
 };
 
-/* Lays the adapter out for a model and asks for its memory. `trains`: with gradient and moments. The memory is there after
- * mosld_adapter_commit. RT_USAGE: the parameters do not fit. The caller destroys *out also after an error. */
-enum rt_status mosld_adapter_create(struct rt_device *dev, const struct mosld_config *config, const struct mosld_adapter_params *params,
-                                    bool trains, bool given_mask, struct mosld_adapter **out, struct rt_error *err);
+/* Lays the adapter out for a model and asks for its memory. `trains`: with gradient and moments. The memory is there
+ * after mosld_adapter_commit. RT_USAGE: the parameters do not fit. The caller destroys *out also after an error. */
+enum rt_status mosld_adapter_create(struct rt_device *dev, const struct mosld_config *config,
+                                    const struct mosld_adapter_params *params, bool trains, bool given_mask,
+                                    struct mosld_adapter **out, struct rt_error *err);
 enum rt_status mosld_adapter_commit(struct mosld_adapter *adapter, struct rt_error *err);
 void mosld_adapter_destroy(struct mosld_adapter **adapter);
 
-/* Start values (design: A Kaiming-uniform with a = sqrt 5 or normal with std 1 / r, B zero, router normal with std 0.02), drawn from Philox by
- * (seed, layer, module, element), so that no two modules start alike. */
+/* Start values (design: A Kaiming-uniform with a = sqrt 5 or normal with std 1 / r, B zero, router normal with std
+ * 0.02), drawn from Philox by (seed, layer, module, element), so that no two modules start alike. */
 enum rt_status mosld_adapter_init(struct mosld_adapter *adapter, struct rt_error *err);
 
 /* The group's stack as a weight [R, d_in]: the values, or the masked copy. */
-struct op_weight mosld_adapter_stack(const struct mosld_adapter *adapter, const struct mosld_adapter_group *group, bool masked);
+struct op_weight mosld_adapter_stack(const struct mosld_adapter *adapter, const struct mosld_adapter_group *group,
+                                     bool masked);
 /* Bcat of a module as a weight [d_out, E r]. */
 struct op_weight mosld_adapter_b(const struct mosld_adapter *adapter, const struct mosld_adapter_module *module);
 /* A [r, d_in] and Wg [E, d_in] of a module, as they are. */
 struct op_weight mosld_adapter_a(const struct mosld_adapter *adapter, const struct mosld_adapter_module *module);
 struct op_weight mosld_adapter_router(const struct mosld_adapter *adapter, const struct mosld_adapter_module *module);
-/* Whether the balance loss acts on the module (a router that leaves experts out, and a coefficient), and on how many it does. */
+/* Whether the balance loss acts on the module (a router that leaves experts out, and a coefficient), and on how many it
+ * does. */
 bool mosld_module_balances(const struct mosld_adapter *adapter, const struct mosld_adapter_module *module);
 uint32_t mosld_adapter_routers(const struct mosld_adapter *adapter);
 /* Words [offset, offset + count) of one of the adapter's vectors; offset is a block's. */

@@ -18,7 +18,8 @@
 
 /* ---- in ---- */
 
-static enum rt_status read_method(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+static enum rt_status read_method(const cJSON *json, const char *path, struct mosld_adapter_params *p,
+                                  struct rt_error *err)
 {
     const char *type, *method;
     TRY(json_string(json, "peft_type", path, &type, err));
@@ -41,15 +42,20 @@ static enum rt_status read_method(const cJSON *json, const char *path, struct mo
 static enum rt_status refuse_unknown(const cJSON *json, const char *path, struct rt_error *err)
 {
     static const char *const flags[] = {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"};
-    static const char *const containers[] = {"rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform", "target_parameters",
-                                             "layer_replication", "exclude_modules", "trainable_token_indices"};
-    static const char *const starts[] = {"pissa", "olora", "corda", "loftq", "lora_ga"}; /* these change the base model's weights too */
+    static const char *const containers[] = {"rank_pattern",        "alpha_pattern",          "modules_to_save",
+                                             "layers_to_transform", "target_parameters",      "layer_replication",
+                                             "exclude_modules",     "trainable_token_indices"};
+    static const char *const starts[] = {"pissa", "olora", "corda", "loftq",
+                                         "lora_ga"}; /* these change the base model's weights too */
     const cJSON *start = json_find(json, "init_lora_weights");
     const char *bias;
     for (size_t i = 0; cJSON_IsString(start) && i < sizeof starts / sizeof *starts; i++)
         if (strncasecmp(start->valuestring, starts[i], strlen(starts[i])) == 0)
-            return rt_fail(err, RT_BAD_FILE, "%s: \"init_lora_weights\" is \"%.40s\": such an adapter belongs to changed base weights; let PEFT convert it to "
-                                             "a plain one", path, start->valuestring);
+            return rt_fail(err, RT_BAD_FILE,
+                           "%s: \"init_lora_weights\" is \"%.40s\": such an adapter belongs to changed base weights; "
+                           "let PEFT convert it to "
+                           "a plain one",
+                           path, start->valuestring);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool on;
         TRY(json_bool_or(json, flags[i], path, false, &on, err));
@@ -63,10 +69,12 @@ static enum rt_status refuse_unknown(const cJSON *json, const char *path, struct
             return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is set, which mosld does not support", path, containers[i]);
     }
     TRY(json_string_or(json, "bias", path, "none", &bias, err));
-    return strcmp(bias, "none") == 0 ? RT_OK : rt_fail(err, RT_BAD_FILE, "%s: \"bias\" is \"%s\"; mosld has none", path, bias);
+    return strcmp(bias, "none") == 0 ? RT_OK
+                                     : rt_fail(err, RT_BAD_FILE, "%s: \"bias\" is \"%s\"; mosld has none", path, bias);
 }
 
-static enum rt_status read_targets(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+static enum rt_status read_targets(const cJSON *json, const char *path, struct mosld_adapter_params *p,
+                                   struct rt_error *err)
 {
     const cJSON *targets = json_find(json, "target_modules"), *item;
     const char *names[64];
@@ -75,7 +83,10 @@ static enum rt_status read_targets(const cJSON *json, const char *path, struct m
     if (targets && cJSON_IsString(targets) && strcmp(targets->valuestring, "all-linear") == 0)
         names[n++] = targets->valuestring;
     else if (!cJSON_IsArray(targets))
-        return rt_fail(err, RT_BAD_FILE, "%s: \"target_modules\" must be a list of module names or \"all-linear\" (patterns are not supported)", path);
+        return rt_fail(
+            err, RT_BAD_FILE,
+            "%s: \"target_modules\" must be a list of module names or \"all-linear\" (patterns are not supported)",
+            path);
     else
         cJSON_ArrayForEach(item, targets)
         {
@@ -88,7 +99,8 @@ static enum rt_status read_targets(const cJSON *json, const char *path, struct m
     return RT_OK;
 }
 
-static enum rt_status read_experts(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+static enum rt_status read_experts(const cJSON *json, const char *path, struct mosld_adapter_params *p,
+                                   struct rt_error *err)
 {
     const cJSON *experts = json_find(json, "num_experts"), *item;
     int64_t v;
@@ -100,7 +112,8 @@ static enum rt_status read_experts(const cJSON *json, const char *path, struct m
         cJSON_ArrayForEach(item, experts)
         {
             if (p->n_num_experts == MOSLD_MAX_EXPERT_LIST)
-                return rt_fail(err, RT_BAD_FILE, "%s: \"num_experts\" has more than %d entries", path, MOSLD_MAX_EXPERT_LIST);
+                return rt_fail(err, RT_BAD_FILE, "%s: \"num_experts\" has more than %d entries", path,
+                               MOSLD_MAX_EXPERT_LIST);
             TRY(json_to_integer(item, "num_experts", path, 1, 1000000, &v, err));
             p->num_experts[p->n_num_experts++] = (uint32_t)v;
         }
@@ -110,7 +123,8 @@ static enum rt_status read_experts(const cJSON *json, const char *path, struct m
     return RT_OK;
 }
 
-static enum rt_status read_dropout(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+static enum rt_status read_dropout(const cJSON *json, const char *path, struct mosld_adapter_params *p,
+                                   struct rt_error *err)
 {
     const char *on;
     bool lora = p->method == MOSLD_METHOD_LORA;
@@ -127,7 +141,8 @@ static enum rt_status read_dropout(const cJSON *json, const char *path, struct m
     return RT_OK;
 }
 
-static enum rt_status read_all(const cJSON *json, const char *path, struct mosld_adapter_params *p, struct rt_error *err)
+static enum rt_status read_all(const cJSON *json, const char *path, struct mosld_adapter_params *p,
+                               struct rt_error *err)
 {
     int64_t v;
     struct rt_error why;
@@ -137,7 +152,8 @@ static enum rt_status read_all(const cJSON *json, const char *path, struct mosld
     p->r = (uint32_t)v;
     TRY(json_number(json, "lora_alpha", path, 1e-9, 1e9, &p->lora_alpha, err));
     TRY(json_bool_or(json, "use_rslora", path, false, &p->use_rslora, err));
-    TRY(json_number_or(json, "router_aux_loss_coef", path, 0, 1e6, p->router_aux_loss_coef, &p->router_aux_loss_coef, err));
+    TRY(json_number_or(json, "router_aux_loss_coef", path, 0, 1e6, p->router_aux_loss_coef, &p->router_aux_loss_coef,
+                       err));
     TRY(read_targets(json, path, p, err));
     if (p->method != MOSLD_METHOD_LORA)
         TRY(read_experts(json, path, p, err));
@@ -151,7 +167,8 @@ enum rt_status mosld_adapter_read_params(const char *dir, struct mosld_adapter_p
 {
     char *path = file_join(dir, "adapter_config.json");
     cJSON *json = NULL;
-    enum rt_status st = path ? json_read_file(path, 1 << 20, &json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
+    enum rt_status st =
+        path ? json_read_file(path, 1 << 20, &json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
     if (!st && !cJSON_IsObject(json))
         st = rt_fail(err, RT_BAD_FILE, "%s: must be a JSON object", path);
     if (!st)
@@ -209,12 +226,13 @@ static cJSON *config_json(const struct mosld_adapter_params *p, uint32_t layers,
     return json;
 }
 
-enum rt_status mosld_adapter_write_params(const struct mosld_adapter_params *params, uint32_t layers, const char *base_model, const char *dir,
-                                          struct rt_error *err)
+enum rt_status mosld_adapter_write_params(const struct mosld_adapter_params *params, uint32_t layers,
+                                          const char *base_model, const char *dir, struct rt_error *err)
 {
     char *path = file_join(dir, "adapter_config.json");
     cJSON *json = config_json(params, layers, base_model);
-    enum rt_status st = path && json ? json_write_file(path, json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for adapter_config.json");
+    enum rt_status st = path && json ? json_write_file(path, json, err)
+                                     : rt_fail(err, RT_NO_MEMORY, "no memory for adapter_config.json");
     cJSON_Delete(json);
     free(path);
     return st;

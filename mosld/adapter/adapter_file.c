@@ -16,7 +16,8 @@ struct piece {
 
 static void name_piece(struct piece *p, const struct mosld_adapter_module *m, const char *what)
 {
-    snprintf(p->name, sizeof p->name, "base_model.model.model.layers.%u.%s.%s.weight", m->layer, mosld_linear_paths[m->linear], what);
+    snprintf(p->name, sizeof p->name, "base_model.model.model.layers.%u.%s.%s.weight", m->layer,
+             mosld_linear_paths[m->linear], what);
 }
 
 /* Piece i of a module: A, then the router where there is one, then each B. Returns how many there are. */
@@ -29,11 +30,15 @@ static uint32_t piece_of(const struct mosld_adapter_module *m, uint32_t i, struc
         *p = (struct piece){.rows = m->r, .cols = m->d_in, .base = stack, .row_step = m->d_in};
         name_piece(p, m, "lora_A");
     } else if (routers && i == 1) {
-        *p = (struct piece){.rows = m->experts, .cols = m->d_in, .base = stack + (uint64_t)m->r * m->d_in, .row_step = m->d_in};
+        *p = (struct piece){
+            .rows = m->experts, .cols = m->d_in, .base = stack + (uint64_t)m->r * m->d_in, .row_step = m->d_in};
         name_piece(p, m, "lora_router");
     } else if (i < n) {
         uint32_t e = i - 1 - routers;
-        *p = (struct piece){.rows = m->d_out, .cols = m->r, .base = m->b_offset + (uint64_t)e * m->r, .row_step = (uint64_t)m->experts * m->r};
+        *p = (struct piece){.rows = m->d_out,
+                            .cols = m->r,
+                            .base = m->b_offset + (uint64_t)e * m->r,
+                            .row_step = (uint64_t)m->experts * m->r};
         if (routers)
             snprintf(what, sizeof what, "lora_B.%u", e);
         name_piece(p, m, what);
@@ -53,8 +58,8 @@ static uint64_t count_pieces(const struct mosld_adapter *a)
 /* ---- out ---- */
 
 /* Cuts a flat vector into the file's tensors; `dense` receives their numbers, one tensor behind the other. */
-static void cut(const struct mosld_adapter *a, const float *flat, const char *suffix, float *dense, struct piece *pieces,
-                struct safetensors_entry *entries)
+static void cut(const struct mosld_adapter *a, const float *flat, const char *suffix, float *dense,
+                struct piece *pieces, struct safetensors_entry *entries)
 {
     uint64_t n = 0;
     struct piece p;
@@ -64,23 +69,24 @@ static void cut(const struct mosld_adapter *a, const float *flat, const char *su
             piece_of(&a->modules[m], i, &p);
             strncat(p.name, suffix, sizeof p.name - strlen(p.name) - 1);
             pieces[n] = p;
-            entries[n] = (struct safetensors_entry){.name = pieces[n].name, .dtype = DTYPE_F32, .rank = 2, .shape = {p.rows, p.cols},
-                                                    .data = dense};
+            entries[n] = (struct safetensors_entry){
+                .name = pieces[n].name, .dtype = DTYPE_F32, .rank = 2, .shape = {p.rows, p.cols}, .data = dense};
             for (uint64_t row = 0; row < p.rows; row++, dense += p.cols)
                 memcpy(dense, flat + p.base + row * p.row_step, p.cols * sizeof *dense);
         }
     }
 }
 
-enum rt_status mosld_adapter_write_vectors(const struct mosld_adapter *a, const struct mosld_adapter_vector *vectors, uint32_t n_vectors,
-                                           const char *path, struct rt_error *err)
+enum rt_status mosld_adapter_write_vectors(const struct mosld_adapter *a, const struct mosld_adapter_vector *vectors,
+                                           uint32_t n_vectors, const char *path, struct rt_error *err)
 {
     uint64_t n = count_pieces(a);
     float *flat = malloc(a->words * 4), *dense = malloc(n_vectors * a->parameters * 4);
     struct piece *pieces = calloc(n_vectors * n, sizeof *pieces);
     struct safetensors_entry *entries = calloc(n_vectors * n, sizeof *entries);
     const struct safetensors_pair metadata = {"format", "pt"};
-    enum rt_status st = flat && dense && pieces && entries ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory to write %s", path);
+    enum rt_status st =
+        flat && dense && pieces && entries ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory to write %s", path);
     for (uint32_t v = 0; v < n_vectors && !st; v++) {
         st = rt_download(a->dev, vectors[v].vector, vectors[v].offset * 4, flat, a->words * 4, err);
         if (!st)
@@ -103,10 +109,13 @@ static char *file_in(const char *dir, const char *name, struct rt_error *err)
     return path;
 }
 
-enum rt_status mosld_adapter_write(const struct mosld_adapter *a, const char *base_model, const char *dir, struct rt_error *err)
+enum rt_status mosld_adapter_write(const struct mosld_adapter *a, const char *base_model, const char *dir,
+                                   struct rt_error *err)
 {
     char *path = file_in(dir, "adapter_model.safetensors", err);
-    enum rt_status st = path ? mosld_adapter_write_vectors(a, &(struct mosld_adapter_vector){a->values, 0, ""}, 1, path, err) : RT_NO_MEMORY;
+    enum rt_status st =
+        path ? mosld_adapter_write_vectors(a, &(struct mosld_adapter_vector){a->values, 0, ""}, 1, path, err)
+             : RT_NO_MEMORY;
     free(path);
     return st ? st : mosld_adapter_write_params(&a->params, a->layers, base_model, dir, err);
 }
@@ -116,11 +125,13 @@ enum rt_status mosld_adapter_write(const struct mosld_adapter *a, const char *ba
 static enum rt_status wrong_shape(const struct safetensor *t, const struct piece *p, struct rt_error *err)
 {
     char shape[128];
-    return rt_fail(err, RT_BAD_FILE, "%s: tensor %s is %s, this model and adapter_config.json make it [%llu, %llu]", t->file, t->name,
-                   shape_text(t->shape, t->rank, shape, sizeof shape), (unsigned long long)p->rows, (unsigned long long)p->cols);
+    return rt_fail(err, RT_BAD_FILE, "%s: tensor %s is %s, this model and adapter_config.json make it [%llu, %llu]",
+                   t->file, t->name, shape_text(t->shape, t->rank, shape, sizeof shape), (unsigned long long)p->rows,
+                   (unsigned long long)p->cols);
 }
 
-static enum rt_status read_piece(const struct safetensors *s, const char *path, const struct piece *p, float *flat, struct rt_error *err)
+static enum rt_status read_piece(const struct safetensors *s, const char *path, const struct piece *p, float *flat,
+                                 struct rt_error *err)
 {
     const struct safetensor *t = safetensors_find(s, p->name);
     if (!t)
@@ -128,7 +139,8 @@ static enum rt_status read_piece(const struct safetensors *s, const char *path, 
     if (t->rank != 2 || t->shape[0] != p->rows || t->shape[1] != p->cols)
         return wrong_shape(t, p, err);
     if (t->dtype != DTYPE_F32 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_BF16)
-        return rt_fail(err, RT_BAD_FILE, "%s: tensor %s is %s, an adapter is F32, F16 or BF16", path, p->name, dtype_name(t->dtype));
+        return rt_fail(err, RT_BAD_FILE, "%s: tensor %s is %s, an adapter is F32, F16 or BF16", path, p->name,
+                       dtype_name(t->dtype));
     if (dtype_first_nonfinite(t->dtype, t->data, t->elements) != t->elements)
         return rt_fail(err, RT_BAD_FILE, "%s: tensor %s has a number that is not finite", path, p->name);
     uint64_t row_bytes = t->bytes / p->rows;
@@ -137,8 +149,8 @@ static enum rt_status read_piece(const struct safetensors *s, const char *path, 
     return RT_OK;
 }
 
-static enum rt_status read_pieces(struct mosld_adapter *a, const struct safetensors *s, const char *suffix, const char *path, float *flat,
-                                  struct rt_error *err)
+static enum rt_status read_pieces(struct mosld_adapter *a, const struct safetensors *s, const char *suffix,
+                                  const char *path, float *flat, struct rt_error *err)
 {
     struct piece p;
     enum rt_status st = RT_OK;
@@ -153,8 +165,8 @@ static enum rt_status read_pieces(struct mosld_adapter *a, const struct safetens
     return st;
 }
 
-enum rt_status mosld_adapter_read_vectors(struct mosld_adapter *a, const struct mosld_adapter_vector *vectors, uint32_t n_vectors,
-                                          const char *path, struct rt_error *err)
+enum rt_status mosld_adapter_read_vectors(struct mosld_adapter *a, const struct mosld_adapter_vector *vectors,
+                                          uint32_t n_vectors, const char *path, struct rt_error *err)
 {
     struct safetensors *s;
     enum rt_status st = safetensors_open(path, &s, err);
@@ -170,8 +182,10 @@ enum rt_status mosld_adapter_read_vectors(struct mosld_adapter *a, const struct 
             st = rt_upload(a->dev, vectors[v].vector, vectors[v].offset * 4, flat, a->words * 4, err);
     }
     if (!st && safetensors_count(s) != expected)
-        st = rt_fail(err, RT_BAD_FILE, "%s: has %zu tensors where adapter_config.json makes %llu: it has modules or experts that the "
-                                       "configuration does not name", path, safetensors_count(s), (unsigned long long)expected);
+        st = rt_fail(err, RT_BAD_FILE,
+                     "%s: has %zu tensors where adapter_config.json makes %llu: it has modules or experts that the "
+                     "configuration does not name",
+                     path, safetensors_count(s), (unsigned long long)expected);
     free(flat);
     safetensors_close(&s);
     return st;
@@ -180,12 +194,15 @@ enum rt_status mosld_adapter_read_vectors(struct mosld_adapter *a, const struct 
 enum rt_status mosld_adapter_read(struct mosld_adapter *a, const char *dir, struct rt_error *err)
 {
     char *path = file_in(dir, "adapter_model.safetensors", err);
-    enum rt_status st = path ? mosld_adapter_read_vectors(a, &(struct mosld_adapter_vector){a->values, 0, ""}, 1, path, err) : RT_NO_MEMORY;
+    enum rt_status st =
+        path ? mosld_adapter_read_vectors(a, &(struct mosld_adapter_vector){a->values, 0, ""}, 1, path, err)
+             : RT_NO_MEMORY;
     free(path);
     return st;
 }
 
-static enum rt_status read_masks(struct mosld_adapter *a, const struct safetensors *s, const char *path, float *masks, struct rt_error *err)
+static enum rt_status read_masks(struct mosld_adapter *a, const struct safetensors *s, const char *path, float *masks,
+                                 struct rt_error *err)
 {
     struct piece p;
     for (uint32_t i = 0; i < a->n_modules; i++) {

@@ -6,14 +6,21 @@
 #include <math.h>
 #include <string.h>
 
-const char *const mosld_linear_names[MOSLD_LINEARS] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
-const char *const mosld_linear_paths[MOSLD_LINEARS] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                                                       "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+const char *const mosld_linear_names[MOSLD_LINEARS] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                       "gate_proj", "up_proj", "down_proj"};
+const char *const mosld_linear_paths[MOSLD_LINEARS] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                                                       "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
+                                                       "mlp.down_proj"};
 const char *const mosld_method_names[MOSLD_METHODS] = {"lora", "mosl", "mosld"};
 
 struct mosld_adapter_params mosld_adapter_defaults(enum mosld_method method)
 {
-    struct mosld_adapter_params p = {.method = method, .r = 8, .lora_alpha = 16, .n_num_experts = 1, .num_experts = {1}, .top_k = 1,
+    struct mosld_adapter_params p = {.method = method,
+                                     .r = 8,
+                                     .lora_alpha = 16,
+                                     .n_num_experts = 1,
+                                     .num_experts = {1},
+                                     .top_k = 1,
                                      .dropout_on = MOSLD_DROPOUT_INPUT};
     p.targets[MOSLD_Q] = p.targets[MOSLD_V] = true;
     if (method != MOSLD_METHOD_LORA) {
@@ -53,11 +60,14 @@ static enum rt_status check_experts(struct mosld_adapter_params *p, struct rt_er
         return rt_fail(err, RT_USAGE, "num_experts: give one number, or a list of at most %d", MOSLD_MAX_EXPERT_LIST);
     for (uint32_t i = 0; i < p->n_num_experts; i++) {
         if (p->num_experts[i] < 1 || p->num_experts[i] > MOSLD_MAX_EXPERTS)
-            return rt_fail(err, RT_USAGE, "num_experts: %u is not between 1 and %d", p->num_experts[i], MOSLD_MAX_EXPERTS);
+            return rt_fail(err, RT_USAGE, "num_experts: %u is not between 1 and %d", p->num_experts[i],
+                           MOSLD_MAX_EXPERTS);
         if (p->method == MOSLD_METHOD_LORA && p->num_experts[i] != 1)
-            return rt_fail(err, RT_USAGE, "num_experts: lora has one expert, not %u; --method mosl or mosld has more", p->num_experts[i]);
+            return rt_fail(err, RT_USAGE, "num_experts: lora has one expert, not %u; --method mosl or mosld has more",
+                           p->num_experts[i]);
         if (p->num_experts[i] > 1 && (p->top_k < 1 || p->top_k > p->num_experts[i]))
-            return rt_fail(err, RT_USAGE, "top_k: %u is not between 1 and num_experts (%u)", p->top_k, p->num_experts[i]);
+            return rt_fail(err, RT_USAGE, "top_k: %u is not between 1 and num_experts (%u)", p->top_k,
+                           p->num_experts[i]);
     }
     return RT_OK;
 }
@@ -76,13 +86,15 @@ enum rt_status mosld_adapter_params_check(struct mosld_adapter_params *p, struct
     if (st)
         return st;
     if (p->dropout > 0 && p->dropout_on == MOSLD_DROPOUT_NONE)
-        return rt_fail(err, RT_USAGE, "dropout: %g needs --dropout-on A or input; mosl has none by default, mosld drops weights of A",
+        return rt_fail(err, RT_USAGE,
+                       "dropout: %g needs --dropout-on A or input; mosl has none by default, mosld drops weights of A",
                        p->dropout);
     bool any = false;
     for (int i = 0; i < MOSLD_LINEARS; i++)
         any = any || p->targets[i];
     if (!any)
-        return rt_fail(err, RT_USAGE, "target_modules: name at least one module, for example q_proj,v_proj or all-linear");
+        return rt_fail(err, RT_USAGE,
+                       "target_modules: name at least one module, for example q_proj,v_proj or all-linear");
     if (!mosld_has_router(p)) {
         p->method = MOSLD_METHOD_LORA;
         p->top_k = 1;
@@ -91,7 +103,8 @@ enum rt_status mosld_adapter_params_check(struct mosld_adapter_params *p, struct
     return RT_OK;
 }
 
-enum rt_status mosld_parse_targets(const char *const *names, uint32_t count, bool targets[MOSLD_LINEARS], struct rt_error *err)
+enum rt_status mosld_parse_targets(const char *const *names, uint32_t count, bool targets[MOSLD_LINEARS],
+                                   struct rt_error *err)
 {
     memset(targets, 0, MOSLD_LINEARS * sizeof *targets);
     for (uint32_t i = 0; i < count; i++) {
@@ -102,8 +115,11 @@ enum rt_status mosld_parse_targets(const char *const *names, uint32_t count, boo
         for (int m = 0; m < MOSLD_LINEARS && !known; m++)
             known = strcmp(names[i], mosld_linear_names[m]) == 0;
         if (!known)
-            return rt_fail(err, RT_USAGE, "target_modules: there is no module '%s'; there are q_proj, k_proj, v_proj, o_proj, gate_proj, "
-                                          "up_proj, down_proj, and all-linear for all of them", names[i]);
+            return rt_fail(
+                err, RT_USAGE,
+                "target_modules: there is no module '%s'; there are q_proj, k_proj, v_proj, o_proj, gate_proj, "
+                "up_proj, down_proj, and all-linear for all of them",
+                names[i]);
     }
     return RT_OK;
 }

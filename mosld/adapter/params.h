@@ -1,6 +1,7 @@
 /* mosld/adapter/params.h - what an adapter is, apart from its numbers: the method, its sizes, and where it sits.
  *
- * The methods differ in pieces that are kept apart: whether A is shared, the gate, where dropout acts, the balance loss.
+ * The methods differ in pieces that are kept apart: whether A is shared, the gate, where dropout acts, the balance
+ * loss.
  *
  *     lora   one A, one B, no router; dropout on the input of A (PEFT's lora_dropout)
  *     mosl   one A shared by E experts B_e; a router, softmax, top k
@@ -45,8 +46,8 @@ struct mosld_adapter_params {
 /* r 8, alpha 16, q and v; for mixtures 8 experts, top 2, coefficient 0.01; mosld: dropout 0.1 on A. */
 struct mosld_adapter_params mosld_adapter_defaults(enum mosld_method method);
 
-/* Checks ranges and what goes with what. RT_USAGE names the option. A mixture with one expert everywhere is lora in all but name: it is
- * turned into it (no router, no balance loss). */
+/* Checks ranges and what goes with what. RT_USAGE names the option. A mixture with one expert everywhere is lora in all
+ * but name: it is turned into it (no router, no balance loss). */
 enum rt_status mosld_adapter_params_check(struct mosld_adapter_params *params, struct rt_error *err);
 
 /* Experts of a layer when the list is spread over `layers` layers. */
@@ -54,7 +55,9 @@ uint32_t mosld_experts_of_layer(const struct mosld_adapter_params *params, uint3
 double mosld_adapter_scale(const struct mosld_adapter_params *params);
 bool mosld_has_router(const struct mosld_adapter_params *params);
 
-/* Sets targets from a list such as {"q_proj", "v_proj"} or {"all-linear"}. A name matches a whole module name and nothing else. */
-enum rt_status mosld_parse_targets(const char *const *names, uint32_t count, bool targets[MOSLD_LINEARS], struct rt_error *err);
+/* Sets targets from a list such as {"q_proj", "v_proj"} or {"all-linear"}. A name matches a whole module name and
+ * nothing else. */
+enum rt_status mosld_parse_targets(const char *const *names, uint32_t count, bool targets[MOSLD_LINEARS],
+                                   struct rt_error *err);
 
 #endif

@@ -42,7 +42,8 @@ static void sum_parts(const struct mosld_batch *b, const uint32_t *losses, doubl
 }
 
 /* The parts [first, first + n) are the choices of one question. */
-static void judge(const struct mosld_examples *ex, uint32_t row, const double *sums, uint32_t n, struct mosld_question_score *q)
+static void judge(const struct mosld_examples *ex, uint32_t row, const double *sums, uint32_t n,
+                  struct mosld_question_score *q)
 {
     const struct mosld_example *e = &ex->example[row];
     uint32_t best = 0, best_norm = 0;
@@ -54,8 +55,11 @@ static void judge(const struct mosld_examples *ex, uint32_t row, const double *s
         if (norm > top_norm)
             top_norm = norm, best_norm = c;
     }
-    *q = (struct mosld_question_score){.line = (uint32_t)e->line, .right = best == e->answer, .right_norm = best_norm == e->answer,
-                                       .chosen = (uint8_t)best, .chosen_norm = (uint8_t)best_norm};
+    *q = (struct mosld_question_score){.line = (uint32_t)e->line,
+                                       .right = best == e->answer,
+                                       .right_norm = best_norm == e->answer,
+                                       .chosen = (uint8_t)best,
+                                       .chosen_norm = (uint8_t)best_norm};
 }
 
 struct scoring {
@@ -74,7 +78,8 @@ static void take_results(struct scoring *s)
     const struct mosld_batch *b = &s->batch;
     sum_parts(b, s->losses, s->sums);
     for (uint32_t i = 0; i < b->n_parts;) {
-        uint32_t row = b->parts[i].row, n = s->examples->example[row].n_choices, answer = n ? s->examples->example[row].answer : 0;
+        uint32_t row = b->parts[i].row, n = s->examples->example[row].n_choices,
+                 answer = n ? s->examples->example[row].answer : 0;
         if (n)
             judge(s->examples, row, s->sums + i, n, &s->by_row[row]);
         s->loss += s->sums[i + answer];
@@ -86,7 +91,8 @@ static void take_results(struct scoring *s)
     s->out->tokens += b->T;
 }
 
-static enum rt_status score_batch(struct scoring *s, const struct mosld_batch_plan *plan, uint32_t b, struct rt_error *err)
+static enum rt_status score_batch(struct scoring *s, const struct mosld_batch_plan *plan, uint32_t b,
+                                  struct rt_error *err)
 {
     mosld_batch_clear(&s->batch);
     enum rt_status st = RT_OK;
@@ -95,8 +101,13 @@ static enum rt_status score_batch(struct scoring *s, const struct mosld_batch_pl
     if (st)
         return st;
     const struct mosld_batch *t = &s->batch;
-    struct mosld_tokens tokens = {.T = t->T, .tokens = t->tokens, .pos = t->pos, .seg = t->seg, .n_targets = t->n_targets,
-                                  .target_row = t->target_row, .target = t->target};
+    struct mosld_tokens tokens = {.T = t->T,
+                                  .tokens = t->tokens,
+                                  .pos = t->pos,
+                                  .seg = t->seg,
+                                  .n_targets = t->n_targets,
+                                  .target_row = t->target_row,
+                                  .target = t->target};
     uint32_t *losses = realloc(s->losses, 8ull * (t->n_targets + 1));
     double *sums = losses ? realloc(s->sums, (t->n_parts + 1) * sizeof *sums) : NULL;
     s->losses = losses ? losses : s->losses;
@@ -136,9 +147,10 @@ static void summarise(struct scoring *s, size_t rows)
     o->acc_norm_stderr = sqrt(o->acc_norm * (1 - o->acc_norm) / d);
 }
 
-enum rt_status mosld_score_examples(struct mosld_pass *pass, const struct mosld_examples *examples, uint32_t limit, uint32_t budget,
-                                    void (*progress)(void *user, uint64_t done, uint64_t of), void *user, const volatile sig_atomic_t *interrupted,
-                                    struct mosld_score *out, struct rt_error *err)
+enum rt_status mosld_score_examples(struct mosld_pass *pass, const struct mosld_examples *examples, uint32_t limit,
+                                    uint32_t budget, void (*progress)(void *user, uint64_t done, uint64_t of),
+                                    void *user, const volatile sig_atomic_t *interrupted, struct mosld_score *out,
+                                    struct rt_error *err)
 {
     *out = (struct mosld_score){0};
     struct scoring s = {.pass = pass, .examples = examples, .out = out};
@@ -170,7 +182,8 @@ void mosld_score_finish(struct mosld_score *score)
     score->question = NULL;
 }
 
-struct mosld_score_change mosld_score_compare(const struct mosld_score *now, const struct mosld_question_score *before, uint64_t n_before)
+struct mosld_score_change mosld_score_compare(const struct mosld_score *now, const struct mosld_question_score *before,
+                                              uint64_t n_before)
 {
     struct mosld_score_change change = {0};
     uint64_t i = 0, j = 0;

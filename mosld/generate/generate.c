@@ -20,21 +20,24 @@ static bool ends_with(const struct mosld_generate_params *p, uint32_t token)
     return false;
 }
 
-static enum rt_status check_prompt(const struct mosld_pass *pass, const int32_t *prompt, uint32_t n, struct rt_error *err)
+static enum rt_status check_prompt(const struct mosld_pass *pass, const int32_t *prompt, uint32_t n,
+                                   struct rt_error *err)
 {
     if (n == 0)
         return rt_fail(err, RT_USAGE, "the prompt is empty and the model has no beginning token: give it some text");
     if (n > pass->params.cache_tokens - pass->cached)
-        return rt_fail(err, RT_USAGE, "the prompt has %u tokens and %u fit the context: shorten it or raise --context", n,
-                       pass->params.cache_tokens - pass->cached);
+        return rt_fail(err, RT_USAGE, "the prompt has %u tokens and %u fit the context: shorten it or raise --context",
+                       n, pass->params.cache_tokens - pass->cached);
     for (uint32_t i = 0; i < n; i++)
         if (prompt[i] < 0 || (uint32_t)prompt[i] >= pass->model->config.vocab_size)
-            return rt_fail(err, RT_USAGE, "token %d is outside the model's vocabulary of %u", prompt[i], pass->model->config.vocab_size);
+            return rt_fail(err, RT_USAGE, "token %d is outside the model's vocabulary of %u", prompt[i],
+                           pass->model->config.vocab_size);
     return RT_OK;
 }
 
 /* The prompt in pieces that fit the pass; leaves the logits of its last token. */
-static enum rt_status run_prompt(struct mosld_pass *pass, const uint32_t *tokens, uint32_t n, float *logits, struct rt_error *err)
+static enum rt_status run_prompt(struct mosld_pass *pass, const uint32_t *tokens, uint32_t n, float *logits,
+                                 struct rt_error *err)
 {
     enum rt_status st = RT_OK;
     uint32_t last = 0;
@@ -46,8 +49,9 @@ static enum rt_status run_prompt(struct mosld_pass *pass, const uint32_t *tokens
     return st ? st : mosld_logits(pass, &last, 1, logits, err);
 }
 
-enum rt_status mosld_generate(struct mosld_pass *pass, const int32_t *prompt, uint32_t n, const struct mosld_generate_params *params,
-                              bool (*on_token)(void *user, int32_t token), void *user, struct mosld_generated *out, struct rt_error *err)
+enum rt_status mosld_generate(struct mosld_pass *pass, const int32_t *prompt, uint32_t n,
+                              const struct mosld_generate_params *params, bool (*on_token)(void *user, int32_t token),
+                              void *user, struct mosld_generated *out, struct rt_error *err)
 {
     *out = (struct mosld_generated){.prompt_tokens = n, .stop = MOSLD_STOP_LENGTH};
     enum rt_status st = check_prompt(pass, prompt, n, err);
@@ -69,7 +73,8 @@ enum rt_status mosld_generate(struct mosld_pass *pass, const int32_t *prompt, ui
     begin = now();
     while (!st && out->new_tokens < params->max_new_tokens) {
         uint32_t token;
-        st = mosld_sample(&params->sampling, logits, V, all, (uint64_t)n + out->new_tokens, out->new_tokens, &token, err);
+        st = mosld_sample(&params->sampling, logits, V, all, (uint64_t)n + out->new_tokens, out->new_tokens, &token,
+                          err);
         if (st)
             break;
         if (ends_with(params, token)) {

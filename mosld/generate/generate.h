@@ -20,10 +20,11 @@ struct mosld_generated {
     enum mosld_stop stop;
 };
 
-/* Runs the prompt through `pass` (made with cache_tokens; what is in its cache already comes before) and then samples, handing each token to
- * on_token, which returns false to stop. The cache then holds everything but the last token. RT_USAGE: an empty prompt, a token
- * outside the vocabulary, or a prompt that does not fit the cache. */
-enum rt_status mosld_generate(struct mosld_pass *pass, const int32_t *prompt, uint32_t n, const struct mosld_generate_params *params,
-                              bool (*on_token)(void *user, int32_t token), void *user, struct mosld_generated *out, struct rt_error *err);
+/* Runs the prompt through `pass` (made with cache_tokens; what is in its cache already comes before) and then samples,
+ * handing each token to on_token, which returns false to stop. The cache then holds everything but the last token.
+ * RT_USAGE: an empty prompt, a token outside the vocabulary, or a prompt that does not fit the cache. */
+enum rt_status mosld_generate(struct mosld_pass *pass, const int32_t *prompt, uint32_t n,
+                              const struct mosld_generate_params *params, bool (*on_token)(void *user, int32_t token),
+                              void *user, struct mosld_generated *out, struct rt_error *err);
 
 #endif

@@ -25,7 +25,8 @@ enum rt_status mosld_sample_check(const struct mosld_sample_params *s, struct rt
     return RT_OK;
 }
 
-static void penalise(const struct mosld_sample_params *s, float *logits, uint32_t V, const int32_t *before, uint64_t n, unsigned char *seen)
+static void penalise(const struct mosld_sample_params *s, float *logits, uint32_t V, const int32_t *before, uint64_t n,
+                     unsigned char *seen)
 {
     for (uint64_t i = 0; i < n; i++) {
         uint32_t t = (uint32_t)before[i];
@@ -71,8 +72,8 @@ static uint32_t keep(const struct mosld_sample_params *s, struct candidate *c, u
     return n;
 }
 
-enum rt_status mosld_sample(const struct mosld_sample_params *s, float *logits, uint32_t V, const int32_t *before, uint64_t n_before,
-                            uint64_t draw, uint32_t *token, struct rt_error *err)
+enum rt_status mosld_sample(const struct mosld_sample_params *s, float *logits, uint32_t V, const int32_t *before,
+                            uint64_t n_before, uint64_t draw, uint32_t *token, struct rt_error *err)
 {
     if (s->repetition_penalty != 1) {
         unsigned char *seen = calloc(V, 1);
@@ -98,7 +99,8 @@ enum rt_status mosld_sample(const struct mosld_sample_params *s, float *logits, 
     double sum = 0;
     for (uint32_t i = 0; i < n; i++)
         sum += c[i].p;
-    const uint32_t key[2] = {(uint32_t)s->seed, (uint32_t)(s->seed >> 32)}, counter[4] = {(uint32_t)draw, (uint32_t)(draw >> 32), 0, 4};
+    const uint32_t key[2] = {(uint32_t)s->seed, (uint32_t)(s->seed >> 32)},
+                   counter[4] = {(uint32_t)draw, (uint32_t)(draw >> 32), 0, 4};
     uint32_t bits[4];
     mosld_philox(counter, key, bits);
     double u = (bits[0] * 4294967296.0 + bits[1]) / 18446744073709551616.0 * sum;

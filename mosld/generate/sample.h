@@ -19,9 +19,10 @@ struct mosld_sample_params {
 /* RT_USAGE names the field that is out of range. */
 enum rt_status mosld_sample_check(const struct mosld_sample_params *s, struct rt_error *err);
 
-/* Chooses a token. `logits` [V] is changed; `before` are the tokens so far, prompt included. The random number is the draw-th of the seed,
- * so a continued generation draws what an unbroken one would. RT_NO_MEMORY; RT_FAILED when no logit is finite. */
-enum rt_status mosld_sample(const struct mosld_sample_params *s, float *logits, uint32_t V, const int32_t *before, uint64_t n_before,
-                            uint64_t draw, uint32_t *token, struct rt_error *err);
+/* Chooses a token. `logits` [V] is changed; `before` are the tokens so far, prompt included. The random number is the
+ * draw-th of the seed, so a continued generation draws what an unbroken one would. RT_NO_MEMORY; RT_FAILED when no
+ * logit is finite. */
+enum rt_status mosld_sample(const struct mosld_sample_params *s, float *logits, uint32_t V, const int32_t *before,
+                            uint64_t n_before, uint64_t draw, uint32_t *token, struct rt_error *err);
 
 #endif

@@ -1,8 +1,9 @@
 /* mosld/train/checkpoint.c - what a run needs to go on to the same bits: written beside, synced, renamed.
  *
- * checkpoint-000123/ has the adapter (adapter_config.json, adapter_model.safetensors), AdamW's two moments (optimizer.safetensors: the
- * adapter's tensor names with .exp_avg and .exp_avg_sq behind them), and trainer_state.json with checksums of these and of itself. Random bits
- * need no state: they come from counters. The order of rows comes from the seed and a number. */
+ * checkpoint-000123/ has the adapter (adapter_config.json, adapter_model.safetensors), AdamW's two moments
+ * (optimizer.safetensors: the adapter's tensor names with .exp_avg and .exp_avg_sq behind them), and trainer_state.json
+ * with checksums of these and of itself. Random bits need no state: they come from counters. The order of rows comes
+ * from the seed and a number. */
 #include "mosld/train/run.h"
 
 #include "mosld/adapter/adapter_file.h"
@@ -31,13 +32,15 @@ enum rt_status run_save_adapter(struct mosld_run *run, const char *dir, struct r
     return mosld_adapter_write(run->adapter, run->params->base_model, dir, err);
 }
 
-static const char *const checked_files[] = {"adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors"};
+static const char *const checked_files[] = {"adapter_config.json", "adapter_model.safetensors",
+                                            "optimizer.safetensors"};
 
 static enum rt_status checksum(const char *dir, const char *name, char hash[32], struct rt_error *err)
 {
     char *path = file_join(dir, name);
     struct file_map map;
-    enum rt_status st = path ? file_map_open(path, &map, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
+    enum rt_status st =
+        path ? file_map_open(path, &map, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
     if (!st) {
         snprintf(hash, 32, "%016llx", (unsigned long long)run_hash(RUN_HASH_START, map.data, map.size));
         file_map_close(&map);
@@ -51,7 +54,8 @@ static enum rt_status write_moments(struct mosld_run *run, const char *dir, stru
     const struct mosld_adapter *a = run->adapter;
     const struct mosld_adapter_vector moments[2] = {{a->moments, 0, ".exp_avg"}, {a->moments, a->words, ".exp_avg_sq"}};
     char *path = file_join(dir, "optimizer.safetensors");
-    enum rt_status st = path ? mosld_adapter_write_vectors(a, moments, 2, path, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
+    enum rt_status st = path ? mosld_adapter_write_vectors(a, moments, 2, path, err)
+                             : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
     free(path);
     return st;
 }
@@ -95,7 +99,8 @@ static enum rt_status write_state(struct mosld_run *run, const char *dir, struct
 {
     char hash[32], *path = file_join(dir, "trainer_state.json");
     cJSON *json = cJSON_CreateObject(), *sums = NULL;
-    enum rt_status st = path && json ? state_json(run, json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for trainer_state.json");
+    enum rt_status st =
+        path && json ? state_json(run, json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for trainer_state.json");
     if (!st && !(sums = cJSON_AddObjectToObject(json, "checksums")))
         st = rt_fail(err, RT_NO_MEMORY, "no memory for trainer_state.json");
     for (size_t i = 0; i < sizeof checked_files / sizeof *checked_files && !st; i++) {
@@ -113,7 +118,8 @@ static enum rt_status write_state(struct mosld_run *run, const char *dir, struct
     return st;
 }
 
-/* Keeps the newest `save_total_limit` checkpoints, and the best one where it will be loaded. Failing to remove one is no failure of the run. */
+/* Keeps the newest `save_total_limit` checkpoints, and the best one where it will be loaded. Failing to remove one is
+ * no failure of the run. */
 static void remove_old(struct mosld_run *run)
 {
     uint64_t limit = run->config->save_total_limit;
@@ -198,8 +204,10 @@ enum rt_status run_find_checkpoint(const struct mosld_train_params *p, char **pa
     if (dir)
         closedir(dir);
     if (newest < 0)
-        return rt_fail(err, RT_USAGE, "resume_from_checkpoint: there is no checkpoint in %s: leave the option out, and with "
-                                     "--overwrite-output-dir the run begins anew", p->out);
+        return rt_fail(err, RT_USAGE,
+                       "resume_from_checkpoint: there is no checkpoint in %s: leave the option out, and with "
+                       "--overwrite-output-dir the run begins anew",
+                       p->out);
     char name[64];
     snprintf(name, sizeof name, "checkpoint-%06lld", (long long)newest);
     *path = file_join(p->out, name);
@@ -211,7 +219,8 @@ static enum rt_status read_moments(struct mosld_run *run, const char *dir, struc
     const struct mosld_adapter *a = run->adapter;
     const struct mosld_adapter_vector moments[2] = {{a->moments, 0, ".exp_avg"}, {a->moments, a->words, ".exp_avg_sq"}};
     char *path = file_join(dir, "optimizer.safetensors");
-    enum rt_status st = path ? mosld_adapter_read_vectors(run->adapter, moments, 2, path, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
+    enum rt_status st = path ? mosld_adapter_read_vectors(run->adapter, moments, 2, path, err)
+                             : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
     free(path);
     return st;
 }
@@ -228,7 +237,9 @@ static enum rt_status check_sums(cJSON *json, const char *path, const char *dir,
     bool same = strcmp(own, item->valuestring) == 0;
     cJSON_Delete(item);
     if (st || !same)
-        return st ? st : rt_fail(err, RT_BAD_FILE, "%s: is damaged: its checksum is not its own; go on from an earlier checkpoint", path);
+        return st ? st
+                  : rt_fail(err, RT_BAD_FILE,
+                            "%s: is damaged: its checksum is not its own; go on from an earlier checkpoint", path);
     TRY(json_object(json, "checksums", path, &sums, err));
     for (size_t i = 0; i < sizeof checked_files / sizeof *checked_files; i++) {
         const char *wanted;
@@ -236,8 +247,10 @@ static enum rt_status check_sums(cJSON *json, const char *path, const char *dir,
         TRY(json_string(sums, checked_files[i], path, &wanted, err));
         TRY(checksum(dir, checked_files[i], hash, err));
         if (strcmp(hash, wanted) != 0)
-            return rt_fail(err, RT_BAD_FILE, "%s/%s: is damaged: its checksum is not that of trainer_state.json; go on from an earlier checkpoint",
-                           dir, checked_files[i]);
+            return rt_fail(
+                err, RT_BAD_FILE,
+                "%s/%s: is damaged: its checksum is not that of trainer_state.json; go on from an earlier checkpoint",
+                dir, checked_files[i]);
     }
     return RT_OK;
 }
@@ -251,12 +264,16 @@ static enum rt_status check_same_run(struct mosld_run *run, const cJSON *json, c
     TRY(json_string_or(json, "device", path, "", &device, err));
     TRY(json_string_or(json, "driver", path, "", &driver, err));
     if (strcmp(hash, mine) != 0)
-        return rt_fail(err, RT_USAGE, "%s belongs to a run with other options, another model or other task data: give the same ones (the run folder's run.json "
-                                      "has them, --config takes it), or begin anew from its adapter with --init-adapter", path);
+        return rt_fail(err, RT_USAGE,
+                       "%s belongs to a run with other options, another model or other task data: give the same ones "
+                       "(the run folder's run.json "
+                       "has them, --config takes it), or begin anew from its adapter with --init-adapter",
+                       path);
     const struct rt_device_info *info = rt_device_info(run->pass->model->dev);
     if ((strcmp(device, info->name) != 0 || strcmp(driver, info->driver) != 0) && run->params->events.note)
-        run->params->events.note(run->params->events.user, "the checkpoint was made on another device or driver: the run goes on, but not to "
-                                                           "the same bits");
+        run->params->events.note(run->params->events.user,
+                                 "the checkpoint was made on another device or driver: the run goes on, but not to "
+                                 "the same bits");
     return RT_OK;
 }
 
@@ -274,8 +291,8 @@ static enum rt_status read_state(struct mosld_run *run, const cJSON *json, const
     TRY(json_number_or(json, "best_metric", path, -1e30, 1e30, NAN, &run->best, err));
     TRY(json_integer_or(json, "best_global_step", path, 0, step, 0, &best_step, err));
     if ((uint64_t)micro != run->plan.step_begin[step])
-        return rt_fail(err, RT_BAD_FILE, "%s: \"micro_steps\" is %lld, and step %lld begins at %llu", path, (long long)micro, (long long)step,
-                       (unsigned long long)run->plan.step_begin[step]);
+        return rt_fail(err, RT_BAD_FILE, "%s: \"micro_steps\" is %lld, and step %lld begins at %llu", path,
+                       (long long)micro, (long long)step, (unsigned long long)run->plan.step_begin[step]);
     run->step = run->saved_step = (uint64_t)step;
     run->stepper->updates = (uint64_t)updates;
     run->stepper->micro = (uint64_t)micro;
@@ -289,7 +306,8 @@ enum rt_status run_load_checkpoint(struct mosld_run *run, const char *dir, struc
 {
     char *path = file_join(dir, "trainer_state.json");
     cJSON *json = NULL;
-    enum rt_status st = path ? json_read_file(path, 1 << 24, &json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
+    enum rt_status st =
+        path ? json_read_file(path, 1 << 24, &json, err) : rt_fail(err, RT_NO_MEMORY, "no memory for a file's name");
     if (!st)
         st = check_sums(json, path, dir, err);
     if (!st)

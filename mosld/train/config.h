@@ -25,9 +25,10 @@ struct mosld_train_config {
     uint64_t seed;
 };
 
-#define MOSLD_TRAIN_DEFAULTS                                                                                                     \
-    .learning_rate = 3e-4, .lr_scheduler_type = MOSLD_LINEAR, .max_grad_norm = 1, .adam_beta1 = 0.9, .adam_beta2 = 0.999,       \
-    .adam_epsilon = 1e-8, .per_device_train_batch_size = 8, .per_device_eval_batch_size = 8, .gradient_accumulation_steps = 1, \
-    .num_train_epochs = 3, .logging_steps = 1, .save_total_limit = 0, .max_length = 1024, .seed = 42
+#define MOSLD_TRAIN_DEFAULTS \
+    .learning_rate = 3e-4, .lr_scheduler_type = MOSLD_LINEAR, .max_grad_norm = 1, .adam_beta1 = 0.9, \
+    .adam_beta2 = 0.999, .adam_epsilon = 1e-8, .per_device_train_batch_size = 8, .per_device_eval_batch_size = 8, \
+    .gradient_accumulation_steps = 1, .num_train_epochs = 3, .logging_steps = 1, .save_total_limit = 0, \
+    .max_length = 1024, .seed = 42
 
 #endif

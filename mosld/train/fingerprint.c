@@ -1,7 +1,7 @@
 /* mosld/train/fingerprint.c - what must be the same when a run goes on from a checkpoint, as one number.
  *
- * In it is everything that decides which bits come out, but for device, driver and build: the options of training and of the adapter, the
- * model, and the tasks as tokens. How often a run logs or saves is not in it. */
+ * In it is everything that decides which bits come out, but for device, driver and build: the options of training and
+ * of the adapter, the model, and the tasks as tokens. How often a run logs or saves is not in it. */
 #include "mosld/train/run.h"
 
 #include "mosld/model/model_file.h"
@@ -20,28 +20,44 @@ uint64_t run_hash(uint64_t h, const void *data, size_t n)
 static uint64_t hash_training(uint64_t h, const struct mosld_run *run)
 {
     const struct mosld_train_config *c = run->config;
-    const double numbers[] = {c->learning_rate, c->lr_scheduler_type, c->warmup_steps, c->warmup_ratio, c->weight_decay, c->max_grad_norm,
-                              c->adam_beta1, c->adam_beta2, c->adam_epsilon, c->per_device_train_batch_size,
-                              c->gradient_accumulation_steps, (double)run->plan.steps, (double)run->plan.n_micro, c->packing,
-                              c->sequential, (double)c->seed, run->params->dropout_mask != NULL};
+    const double numbers[] = {c->learning_rate,
+                              c->lr_scheduler_type,
+                              c->warmup_steps,
+                              c->warmup_ratio,
+                              c->weight_decay,
+                              c->max_grad_norm,
+                              c->adam_beta1,
+                              c->adam_beta2,
+                              c->adam_epsilon,
+                              c->per_device_train_batch_size,
+                              c->gradient_accumulation_steps,
+                              (double)run->plan.steps,
+                              (double)run->plan.n_micro,
+                              c->packing,
+                              c->sequential,
+                              (double)c->seed,
+                              run->params->dropout_mask != NULL};
     return run_hash(h, numbers, sizeof numbers);
 }
 
 static uint64_t hash_adapter(uint64_t h, const struct mosld_adapter_params *p)
 {
-    const double numbers[] = {p->method, p->r, p->lora_alpha, p->use_rslora, p->top_k, p->dropout, p->dropout_on, p->router_aux_loss_coef};
+    const double numbers[] = {p->method, p->r,       p->lora_alpha, p->use_rslora,
+                              p->top_k,  p->dropout, p->dropout_on, p->router_aux_loss_coef};
     h = run_hash(h, numbers, sizeof numbers);
     h = run_hash(h, p->num_experts, p->n_num_experts * sizeof *p->num_experts);
     return run_hash(h, p->targets, sizeof p->targets);
 }
 
-/* Sizes, the types in memory, the last norm and a row of the embedding: enough to tell one model from another without reading it all. */
+/* Sizes, the types in memory, the last norm and a row of the embedding: enough to tell one model from another without
+ * reading it all. */
 static enum rt_status hash_model(uint64_t *h, const struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_model *m = run->params->model;
     const struct mosld_config *c = &m->config;
-    const uint32_t sizes[] = {c->arch, c->vocab_size, c->hidden_size, c->intermediate_size, c->num_layers, c->num_heads, c->num_kv_heads,
-                              c->head_dim, m->embed.type, m->layers[0].linear[MOSLD_Q].type};
+    const uint32_t sizes[] = {
+        c->arch,      c->vocab_size,   c->hidden_size, c->intermediate_size, c->num_layers,
+        c->num_heads, c->num_kv_heads, c->head_dim,    m->embed.type,        m->layers[0].linear[MOSLD_Q].type};
     static const char *const names[] = {"model.norm.weight", "model.embed_tokens.weight"};
     float *row = malloc(c->hidden_size * sizeof *row);
     enum rt_status st = row ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for a row of the model");

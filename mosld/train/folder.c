@@ -1,4 +1,5 @@
-/* mosld/train/folder.c - the run folder: made, locked for this process, refused where it holds a run already; run.json. */
+/* mosld/train/folder.c - the run folder: made, locked for this process, refused where it holds a run already; run.json.
+ */
 #include "mosld/train/run.h"
 
 #include "mosld/io/file.h"
@@ -16,7 +17,8 @@
 
 static bool begins(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
 
-static const char *const our_files[] = {"metrics.jsonl", "run.json", "adapter_config.json", "adapter_model.safetensors"};
+static const char *const our_files[] = {"metrics.jsonl", "run.json", "adapter_config.json",
+                                        "adapter_model.safetensors"};
 #define N_OUR_FILES (sizeof our_files / sizeof *our_files)
 
 /* What a run writes into its folder; nothing else there is ever touched. */
@@ -28,7 +30,8 @@ static bool is_ours(const char *name)
     return ours;
 }
 
-/* What was being written or removed when a run was killed: checkpoints under a hidden name, files under file_writer's. */
+/* What was being written or removed when a run was killed: checkpoints under a hidden name, files under file_writer's.
+ */
 static bool is_remnant(const char *name)
 {
     bool remnant = begins(name, ".checkpoint-");
@@ -52,7 +55,9 @@ int64_t run_step_of(const char *name)
 static enum rt_status remove_path(const char *path, struct rt_error *err)
 {
     if (!file_is_folder(path))
-        return unlink(path) == 0 || errno == ENOENT ? RT_OK : rt_fail(err, RT_FAILED, "%s: cannot be removed: %s", path, strerror(errno));
+        return unlink(path) == 0 || errno == ENOENT
+                   ? RT_OK
+                   : rt_fail(err, RT_FAILED, "%s: cannot be removed: %s", path, strerror(errno));
     DIR *dir = opendir(path);
     struct dirent *entry;
     while (dir && (entry = readdir(dir))) {
@@ -123,7 +128,8 @@ static bool resumes_here(const struct mosld_train_params *p)
         return false;
     if (is_last(p->resume))
         return true;
-    char *above = file_join(p->resume, ".."), *there = above ? realpath(above, NULL) : NULL, *here = realpath(p->out, NULL);
+    char *above = file_join(p->resume, ".."), *there = above ? realpath(above, NULL) : NULL,
+         *here = realpath(p->out, NULL);
     bool same = there && here && strcmp(there, here) == 0;
     free(above);
     free(there);
@@ -148,10 +154,13 @@ enum rt_status run_open_folder(struct mosld_run *run, struct rt_error *err)
     if (run->lock < 0)
         return rt_fail(err, RT_FAILED, "%s: cannot be written: %s", p->out, strerror(errno));
     if (flock(run->lock, LOCK_EX | LOCK_NB) != 0)
-        return rt_fail(err, RT_USAGE, "%s: another mosld is training into this folder: wait for it or choose another --out", p->out);
+        return rt_fail(err, RT_USAGE,
+                       "%s: another mosld is training into this folder: wait for it or choose another --out", p->out);
     if (!resumes && !p->overwrite && holds_run(p->out))
-        return rt_fail(err, RT_USAGE, "%s holds a run already: go on with it by --resume-from-checkpoint last, replace it by "
-                                      "--overwrite-output-dir, or choose another --out", p->out);
+        return rt_fail(err, RT_USAGE,
+                       "%s holds a run already: go on with it by --resume-from-checkpoint last, replace it by "
+                       "--overwrite-output-dir, or choose another --out",
+                       p->out);
     return remove_entries(p->out, is_remnant, err);
 }
 

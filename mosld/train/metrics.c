@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Copies the lines of steps up to run->step: what a killed run logged beyond its last checkpoint will be logged again. A last line that was
- * cut off is dropped with them. */
+/* Copies the lines of steps up to run->step: what a killed run logged beyond its last checkpoint will be logged again.
+ * A last line that was cut off is dropped with them. */
 static enum rt_status keep_lines(struct mosld_run *run, const char *path, struct rt_error *err)
 {
     char *text = NULL;
@@ -27,7 +27,8 @@ static enum rt_status keep_lines(struct mosld_run *run, const char *path, struct
         cJSON *json = NULL;
         int64_t step;
         bool early = json_parse(line, (size_t)(end - line), path, 1, &json, NULL) == RT_OK &&
-                     json_integer(json, "step", path, 0, JSON_INT_MAX, &step, NULL) == RT_OK && (uint64_t)step <= run->step &&
+                     json_integer(json, "step", path, 0, JSON_INT_MAX, &step, NULL) == RT_OK &&
+                     (uint64_t)step <= run->step &&
                      !(run->evaluation_pending && (uint64_t)step == run->step && json_find(json, "eval_loss"));
         cJSON_Delete(json);
         if (!early)
@@ -70,9 +71,12 @@ static enum rt_status write_line(struct mosld_run *run, cJSON *json, struct rt_e
     cJSON_Delete(json);
     if (!line)
         return rt_fail(err, RT_NO_MEMORY, "no memory for a line of metrics.jsonl");
-    bool written = fprintf(run->metrics, "%s\n", line) > 0 && fflush(run->metrics) == 0 && fflush(run->tensorboard) == 0;
+    bool written =
+        fprintf(run->metrics, "%s\n", line) > 0 && fflush(run->metrics) == 0 && fflush(run->tensorboard) == 0;
     cJSON_free(line);
-    return written ? RT_OK : rt_fail(err, RT_FAILED, "%s/metrics.jsonl: cannot be written: %s", run->params->out, strerror(errno));
+    return written
+               ? RT_OK
+               : rt_fail(err, RT_FAILED, "%s/metrics.jsonl: cannot be written: %s", run->params->out, strerror(errno));
 }
 
 static void log_tensorboard(struct mosld_run *run, const struct mosld_train_progress *p)

@@ -48,15 +48,17 @@ static enum rt_status end_step(struct growing *g)
 }
 
 /* Cuts `rows` rows from place `first` on, until the plan has `most` steps. */
-static enum rt_status plan_rows(struct growing *g, struct mosld_sampler *s, const struct mosld_plan_params *params, uint64_t first,
-                                uint64_t rows, uint64_t most)
+static enum rt_status plan_rows(struct growing *g, struct mosld_sampler *s, const struct mosld_plan_params *params,
+                                uint64_t first, uint64_t rows, uint64_t most)
 {
     struct mosld_micro_batch m = {.first = first};
     uint32_t in_step = 0;
     enum rt_status st = RT_OK;
     for (uint64_t i = 0; i <= rows && !st && g->plan->steps < most; i++) {
         uint32_t length = i < rows ? params->length(params->user, mosld_sampler_at(s, first + i)) : 0;
-        bool full = m.rows > 0 && (i == rows || (params->tokens ? m.tokens + (uint64_t)length > params->tokens : m.rows == params->rows));
+        bool full =
+            m.rows > 0 &&
+            (i == rows || (params->tokens ? m.tokens + (uint64_t)length > params->tokens : m.rows == params->rows));
         if (full) {
             st = add_micro(g, m);
             m = (struct mosld_micro_batch){.first = first + i};
@@ -71,7 +73,8 @@ static enum rt_status plan_rows(struct growing *g, struct mosld_sampler *s, cons
     return st;
 }
 
-enum rt_status mosld_plan_create(struct mosld_sampler *s, const struct mosld_plan_params *params, struct mosld_plan *out, struct rt_error *err)
+enum rt_status mosld_plan_create(struct mosld_sampler *s, const struct mosld_plan_params *params,
+                                 struct mosld_plan *out, struct rt_error *err)
 {
     *out = (struct mosld_plan){.epoch_rows = mosld_sampler_epoch_rows(s)};
     struct growing g = {.plan = out, .err = err};
@@ -93,7 +96,8 @@ enum rt_status mosld_plan_create(struct mosld_sampler *s, const struct mosld_pla
         out->epochs = (double)(last->first + last->rows) / (double)out->epoch_rows;
     }
     if (!st && out->steps == 0)
-        st = rt_fail(err, RT_USAGE, "num_train_epochs: %g of %llu rows is no step", params->epochs, (unsigned long long)out->epoch_rows);
+        st = rt_fail(err, RT_USAGE, "num_train_epochs: %g of %llu rows is no step", params->epochs,
+                     (unsigned long long)out->epoch_rows);
     return st;
 }
 

@@ -1,8 +1,8 @@
 /* mosld/train/plan.h - which rows make which micro-batch of which step: known for the whole run before it begins.
  *
- * An epoch's rows, in the sampler's order, are cut into micro-batches of `rows` rows, or with packing of as many rows as fit `tokens`
- * tokens (at least one); `accumulate` micro-batches make a step, and the last of an epoch may have fewer. A row never counts twice in an
- * epoch, and none is left out. */
+ * An epoch's rows, in the sampler's order, are cut into micro-batches of `rows` rows, or with packing of as many rows
+ * as fit `tokens` tokens (at least one); `accumulate` micro-batches make a step, and the last of an epoch may have
+ * fewer. A row never counts twice in an epoch, and none is left out. */
 #ifndef MOSLD_PLAN_H
 #define MOSLD_PLAN_H
 
@@ -37,8 +37,8 @@ struct mosld_plan {
 };
 
 /* RT_USAGE: nothing to train on. RT_NO_MEMORY. */
-enum rt_status mosld_plan_create(struct mosld_sampler *sampler, const struct mosld_plan_params *params, struct mosld_plan *out,
-                                 struct rt_error *err);
+enum rt_status mosld_plan_create(struct mosld_sampler *sampler, const struct mosld_plan_params *params,
+                                 struct mosld_plan *out, struct rt_error *err);
 void mosld_plan_finish(struct mosld_plan *plan);
 
 #endif

@@ -29,7 +29,8 @@ struct mosld_run {
     double seconds;                      /* of training so far, over resumes */
     double best;                         /* lowest mean evaluation loss; NaN: none yet */
     uint64_t best_step, saved_step, tokens, skipped;
-    bool evaluation_pending;             /* the step's evaluation was due when the run was interrupted: a resumed run begins with it */
+    bool evaluation_pending; /* the step's evaluation was due when the run was interrupted: a resumed run begins with it
+                              */
     int lock;                            /* the run folder's lock file */
     FILE *metrics, *tensorboard;
 };
@@ -50,14 +51,16 @@ enum rt_status run_fingerprint(const struct mosld_run *run, char text[32], struc
 enum rt_status run_open_folder(struct mosld_run *run, struct rt_error *err);
 /* Removes what an earlier run left there, where that was asked for. Called when the new run is certain to begin. */
 enum rt_status run_clear_folder(struct mosld_run *run, struct rt_error *err);
-/* Removes a checkpoint folder of the run, `name`. It loses its name first, so that a kill cannot leave half a checkpoint. */
+/* Removes a checkpoint folder of the run, `name`. It loses its name first, so that a kill cannot leave half a
+ * checkpoint. */
 enum rt_status run_discard(struct mosld_run *run, const char *name, struct rt_error *err);
 /* "checkpoint-000123" -> 123; -1 for any other name, half-written ones included. */
 int64_t run_step_of(const char *name);
 enum rt_status run_write_description(struct mosld_run *run, struct rt_error *err);
 
 /* metrics.c */
-enum rt_status run_open_metrics(struct mosld_run *run, struct rt_error *err); /* drops lines of steps that are to be done again */
+enum rt_status run_open_metrics(struct mosld_run *run,
+                                struct rt_error *err); /* drops lines of steps that are to be done again */
 enum rt_status run_log_step(struct mosld_run *run, const struct mosld_train_progress *p, struct rt_error *err);
 enum rt_status run_log_evaluation(struct mosld_run *run, double mean, struct rt_error *err);
 

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <stddef.h>
 
-const char *const mosld_schedule_names[MOSLD_SCHEDULES + 1] = {"linear", "cosine", "constant", "constant_with_warmup", NULL};
+const char *const mosld_schedule_names[MOSLD_SCHEDULES + 1] = {"linear", "cosine", "constant", "constant_with_warmup",
+                                                               NULL};
 
 uint64_t mosld_warmup_updates(double warmup_steps, double warmup_ratio, uint64_t updates)
 {

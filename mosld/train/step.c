@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum rt_status mosld_step_create(struct mosld_pass *pass, const struct mosld_train_config *config, struct mosld_step **out, struct rt_error *err)
+enum rt_status mosld_step_create(struct mosld_pass *pass, const struct mosld_train_config *config,
+                                 struct mosld_step **out, struct rt_error *err)
 {
     struct mosld_adapter *a = pass->adapter;
     struct mosld_step *s = *out = calloc(1, sizeof *s);
@@ -70,7 +71,8 @@ static enum rt_status collect_statistics(struct mosld_step *s, struct rt_error *
     struct mosld_adapter *a = s->pass->adapter;
     if (!mosld_has_router(&a->params))
         return RT_OK;
-    enum rt_status st = rt_download(a->dev, a->stats, 0, s->stats, (uint64_t)a->n_modules * 2 * a->max_experts * 4, err);
+    enum rt_status st =
+        rt_download(a->dev, a->stats, 0, s->stats, (uint64_t)a->n_modules * 2 * a->max_experts * 4, err);
     if (st)
         return st;
     uint32_t routers = mosld_adapter_routers(a);
@@ -89,8 +91,8 @@ static enum rt_status collect_statistics(struct mosld_step *s, struct rt_error *
     return RT_OK;
 }
 
-enum rt_status mosld_step_micro(struct mosld_step *s, const struct mosld_tokens *batch, uint64_t targets, uint32_t *losses,
-                                struct rt_error *err)
+enum rt_status mosld_step_micro(struct mosld_step *s, const struct mosld_tokens *batch, uint64_t targets,
+                                uint32_t *losses, struct rt_error *err)
 {
     struct rt_device *dev = s->pass->model->dev;
     enum rt_status st = write_block(s, 0, err);
@@ -108,7 +110,8 @@ enum rt_status mosld_step_micro(struct mosld_step *s, const struct mosld_tokens 
     return st;
 }
 
-enum rt_status mosld_step_end(struct mosld_step *s, double learning_rate, float *grad_norm, bool *skipped, struct rt_error *err)
+enum rt_status mosld_step_end(struct mosld_step *s, double learning_rate, float *grad_norm, bool *skipped,
+                              struct rt_error *err)
 {
     const struct mosld_train_config *c = s->config;
     struct mosld_adapter *a = s->pass->adapter;
@@ -119,9 +122,17 @@ enum rt_status mosld_step_end(struct mosld_step *s, double learning_rate, float 
     if (!st)
         st = op_grad_norm(a->dev, a->gradient, s->partial, s->pass->step, (uint32_t)a->words, err);
     if (!st)
-        st = op_adamw(a->dev, &(struct op_adamw){.param = a->values, .grad = a->gradient, .mv = a->moments, .step = s->pass->step,
-                                                 .n = (uint32_t)a->words, .beta1 = c->adam_beta1, .beta2 = c->adam_beta2,
-                                                 .eps = (float)c->adam_epsilon, .weight_decay = (float)c->weight_decay}, err);
+        st = op_adamw(a->dev,
+                      &(struct op_adamw){.param = a->values,
+                                         .grad = a->gradient,
+                                         .mv = a->moments,
+                                         .step = s->pass->step,
+                                         .n = (uint32_t)a->words,
+                                         .beta1 = c->adam_beta1,
+                                         .beta2 = c->adam_beta2,
+                                         .eps = (float)c->adam_epsilon,
+                                         .weight_decay = (float)c->weight_decay},
+                      err);
     if (!st)
         st = rt_download(a->dev, s->pass->step, 0, words, sizeof words, err);
     if (st)

@@ -1,7 +1,8 @@
 /* mosld/train/tensorboard.c - see tensorboard.h.
  *
- * A record is: u64 length, masked crc32c of the length, the bytes, masked crc32c of the bytes; all little-endian. The bytes are an Event:
- * wall_time = 1 (double), step = 2 (varint), file_version = 3 (string) or summary = 5 {value = 1 {tag = 1, simple_value = 2 (float)}}. */
+ * A record is: u64 length, masked crc32c of the length, the bytes, masked crc32c of the bytes; all little-endian. The
+ * bytes are an Event: wall_time = 1 (double), step = 2 (varint), file_version = 3 (string) or summary = 5 {value = 1
+ * {tag = 1, simple_value = 2 (float)}}. */
 #include "mosld/train/tensorboard.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* mosld/train/tensorboard.h - scalars as a TensorBoard event file (TFRecords of Event protobufs, which are simple enough to write out). */
+/* mosld/train/tensorboard.h - scalars as a TensorBoard event file (TFRecords of Event protobufs, which are simple
+ * enough to write out). */
 #ifndef MOSLD_TENSORBOARD_H
 #define MOSLD_TENSORBOARD_H
 

@@ -44,9 +44,13 @@ static enum rt_status make_sampler(struct mosld_run *run, struct rt_error *err)
         weights[i] = run->params->tasks[i].weight > 0 ? run->params->tasks[i].weight : 1;
     }
     if (!st)
-        st = mosld_sampler_create(&(struct mosld_sampler_params){.n_tasks = n, .rows = rows, .weights = weights, .seed = run->config->seed,
-                                                                 .sampling = run->config->sequential ? MOSLD_SAMPLING_SEQUENTIAL
-                                                                                                     : MOSLD_SAMPLING_RANDOM},
+        st = mosld_sampler_create(&(struct mosld_sampler_params){.n_tasks = n,
+                                                                 .rows = rows,
+                                                                 .weights = weights,
+                                                                 .seed = run->config->seed,
+                                                                 .sampling = run->config->sequential
+                                                                                 ? MOSLD_SAMPLING_SEQUENTIAL
+                                                                                 : MOSLD_SAMPLING_RANDOM},
                                   &run->sampler, err);
     free(rows);
     free(weights);
@@ -100,13 +104,16 @@ static enum rt_status check_memory(struct mosld_run *run, struct rt_error *err)
     const struct mosld_train_params *p = run->params;
     const double mib = 1 << 20;
     uint64_t has = rt_device_info(p->model->dev)->limits.memory;
-    uint64_t needs = rt_arena_planned(p->model->arena) + rt_arena_planned(run->adapter->arena) + rt_arena_planned(run->pass->activations) +
-                     rt_arena_planned(run->pass->scratch);
+    uint64_t needs = rt_arena_planned(p->model->arena) + rt_arena_planned(run->adapter->arena) +
+                     rt_arena_planned(run->pass->activations) + rt_arena_planned(run->pass->scratch);
     char sentence[256];
     if (needs <= has)
         return RT_OK;
-    snprintf(sentence, sizeof sentence, "the run needs %.0f MiB and may use %.0f MiB of the device: lower per_device_train_batch_size or max_length, "
-                                        "or convert the weights with --weights f16", ceil((double)needs / mib), floor((double)has / mib));
+    snprintf(
+        sentence, sizeof sentence,
+        "the run needs %.0f MiB and may use %.0f MiB of the device: lower per_device_train_batch_size or max_length, "
+        "or convert the weights with --weights f16",
+        ceil((double)needs / mib), floor((double)has / mib));
     if (!p->plan_only)
         return rt_fail(err, RT_NO_MEMORY, "%s", sentence);
     if (p->events.note)
@@ -118,23 +125,39 @@ static enum rt_status make_plan(struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_train_config *c = run->config;
     TRY(make_sampler(run, err));
-    TRY(mosld_plan_create(run->sampler, &(struct mosld_plan_params){.rows = c->per_device_train_batch_size,
-                                                                    .accumulate = c->gradient_accumulation_steps,
-                                                                    .tokens = c->packing ? (uint64_t)c->per_device_train_batch_size * c->max_length : 0,
-                                                                    .epochs = c->num_train_epochs, .max_steps = c->max_steps,
-                                                                    .length = row_length, .user = run}, &run->plan, err));
+    TRY(mosld_plan_create(
+        run->sampler,
+        &(struct mosld_plan_params){.rows = c->per_device_train_batch_size,
+                                    .accumulate = c->gradient_accumulation_steps,
+                                    .tokens = c->packing ? (uint64_t)c->per_device_train_batch_size * c->max_length : 0,
+                                    .epochs = c->num_train_epochs,
+                                    .max_steps = c->max_steps,
+                                    .length = row_length,
+                                    .user = run},
+        &run->plan, err));
     TRY(measure(run, err));
     struct mosld_model *model = run->params->model;
-    TRY(mosld_adapter_create(model->dev, &model->config, &run->adapter_params, true, run->params->dropout_mask != NULL, &run->adapter, err));
-    TRY(mosld_pass_create(model, run->adapter, &(struct mosld_pass_params){.max_tokens = run->most_tokens, .max_targets = run->most_targets,
-                                                                           .trains = true}, &run->pass, err));
+    TRY(mosld_adapter_create(model->dev, &model->config, &run->adapter_params, true, run->params->dropout_mask != NULL,
+                             &run->adapter, err));
+    TRY(mosld_pass_create(
+        model, run->adapter,
+        &(struct mosld_pass_params){.max_tokens = run->most_tokens, .max_targets = run->most_targets, .trains = true},
+        &run->pass, err));
     if (run->params->events.planned) {
-        struct mosld_train_plan plan = {
-            .steps = run->plan.steps, .micro_steps = run->plan.n_micro, .epoch_rows = run->plan.epoch_rows, .epochs = run->plan.epochs,
-            .warmup = mosld_warmup_updates(c->warmup_steps, c->warmup_ratio, run->plan.steps), .most_tokens = run->most_tokens,
-            .most_targets = run->most_targets, .parameters = run->adapter->parameters, .model_parameters = model->parameters,
-            .weights = rt_arena_planned(model->arena), .adapter = rt_arena_planned(run->adapter->arena),
-            .activations = rt_arena_planned(run->pass->activations), .scratch = rt_arena_planned(run->pass->scratch)};
+        struct mosld_train_plan plan = {.steps = run->plan.steps,
+                                        .micro_steps = run->plan.n_micro,
+                                        .epoch_rows = run->plan.epoch_rows,
+                                        .epochs = run->plan.epochs,
+                                        .warmup =
+                                            mosld_warmup_updates(c->warmup_steps, c->warmup_ratio, run->plan.steps),
+                                        .most_tokens = run->most_tokens,
+                                        .most_targets = run->most_targets,
+                                        .parameters = run->adapter->parameters,
+                                        .model_parameters = model->parameters,
+                                        .weights = rt_arena_planned(model->arena),
+                                        .adapter = rt_arena_planned(run->adapter->arena),
+                                        .activations = rt_arena_planned(run->pass->activations),
+                                        .scratch = rt_arena_planned(run->pass->scratch)};
         run->params->events.planned(run->params->events.user, &plan);
     }
     return check_memory(run, err);
@@ -144,12 +167,17 @@ static enum rt_status make_plan(struct mosld_run *run, struct rt_error *err)
 
 static struct mosld_tokens tokens_of(const struct mosld_batch *b)
 {
-    return (struct mosld_tokens){.T = b->T, .tokens = b->tokens, .pos = b->pos, .seg = b->seg, .n_targets = b->n_targets,
-                                 .target_row = b->target_row, .target = b->target};
+    return (struct mosld_tokens){.T = b->T,
+                                 .tokens = b->tokens,
+                                 .pos = b->pos,
+                                 .seg = b->seg,
+                                 .n_targets = b->n_targets,
+                                 .target_row = b->target_row,
+                                 .target = b->target};
 }
 
-static enum rt_status evaluate_batch(struct mosld_run *run, uint32_t task, const struct mosld_batch_plan *plan, uint32_t b, double *sum,
-                                     uint64_t *count, struct rt_error *err)
+static enum rt_status evaluate_batch(struct mosld_run *run, uint32_t task, const struct mosld_batch_plan *plan,
+                                     uint32_t b, double *sum, uint64_t *count, struct rt_error *err)
 {
     mosld_batch_clear(&run->batch);
     for (uint32_t i = plan->first[b]; i < plan->first[b + 1]; i++)
@@ -198,7 +226,8 @@ static enum rt_status evaluate(struct mosld_run *run, bool *best, struct rt_erro
 
 /* ---- steps ---- */
 
-static enum rt_status run_micro(struct mosld_run *run, const struct mosld_micro_batch *m, uint64_t targets, struct rt_error *err)
+static enum rt_status run_micro(struct mosld_run *run, const struct mosld_micro_batch *m, uint64_t targets,
+                                struct rt_error *err)
 {
     mosld_batch_clear(&run->batch);
     for (uint32_t i = 0; i < m->rows; i++) {
@@ -240,11 +269,12 @@ static double learning_rate(const struct mosld_run *run)
 {
     const struct mosld_train_config *c = run->config;
     uint64_t warmup = mosld_warmup_updates(c->warmup_steps, c->warmup_ratio, run->plan.steps);
-    return c->learning_rate * mosld_schedule_factor(c->lr_scheduler_type, run->stepper->updates, warmup, run->plan.steps);
+    return c->learning_rate *
+           mosld_schedule_factor(c->lr_scheduler_type, run->stepper->updates, warmup, run->plan.steps);
 }
 
-static enum rt_status report_step(struct mosld_run *run, struct mosld_train_progress *p, double begin, uint64_t session_begin, double session,
-                                  struct rt_error *err)
+static enum rt_status report_step(struct mosld_run *run, struct mosld_train_progress *p, double begin,
+                                  uint64_t session_begin, double session, struct rt_error *err)
 {
     double *load = run->stepper->load;
     for (uint32_t e = 0; run->stepper->n_load && e < run->adapter->max_experts; e++)
@@ -263,7 +293,8 @@ static enum rt_status report_step(struct mosld_run *run, struct mosld_train_prog
 
 static enum rt_status one_step(struct mosld_run *run, uint64_t session_begin, double session, struct rt_error *err)
 {
-    uint64_t first = run->plan.step_begin[run->step], last = run->plan.step_begin[run->step + 1], targets = 0, tokens = 0;
+    uint64_t first = run->plan.step_begin[run->step], last = run->plan.step_begin[run->step + 1], targets = 0,
+             tokens = 0;
     double begin = now();
     for (uint64_t i = first; i < last; i++) {
         targets += micro_targets(run, &run->plan.micro[i]);
@@ -276,7 +307,9 @@ static enum rt_status one_step(struct mosld_run *run, uint64_t session_begin, do
         TRY(run_micro(run, &run->plan.micro[i], targets, err));
     if (run->params->dump_gradients && run->step == 0)
         TRY(dump_gradients(run, err));
-    struct mosld_train_progress p = {.steps = run->plan.steps, .tokens = tokens, .aux_loss = mosld_step_aux_loss(run->stepper),
+    struct mosld_train_progress p = {.steps = run->plan.steps,
+                                     .tokens = tokens,
+                                     .aux_loss = mosld_step_aux_loss(run->stepper),
                                      .learning_rate = learning_rate(run)};
     float norm;
     TRY(mosld_step_end(run->stepper, p.learning_rate, &norm, &p.skipped, err));
@@ -294,7 +327,8 @@ static enum rt_status one_step(struct mosld_run *run, uint64_t session_begin, do
 
 static bool due(uint64_t step, uint64_t every) { return every && step % every == 0; }
 
-/* What follows a step, or a resumed run's first look: evaluation and checkpoint where they are due, and the end where it was asked for. */
+/* What follows a step, or a resumed run's first look: evaluation and checkpoint where they are due, and the end where
+ * it was asked for. */
 static enum rt_status after_step(struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_train_config *c = run->config;
@@ -304,9 +338,11 @@ static enum rt_status after_step(struct mosld_run *run, struct rt_error *err)
         TRY(evaluate(run, &best, err));
         run->saved_step = 0; /* a checkpoint of this step says that the evaluation is still to come */
     }
-    if (stop || due(run->step, c->save_steps) || (last && c->save_steps) || (best && c->load_best_model_at_end && !last))
+    if (stop || due(run->step, c->save_steps) || (last && c->save_steps) ||
+        (best && c->load_best_model_at_end && !last))
         TRY(run_save_checkpoint(run, err));
-    return stop ? rt_fail(err, RT_INTERRUPTED, "interrupted after step %llu of %llu; go on with --resume-from-checkpoint last",
+    return stop ? rt_fail(err, RT_INTERRUPTED,
+                          "interrupted after step %llu of %llu; go on with --resume-from-checkpoint last",
                           (unsigned long long)run->step, (unsigned long long)run->plan.steps)
                 : RT_OK;
 }
@@ -319,7 +355,8 @@ static enum rt_status steps(struct mosld_run *run, struct rt_error *err)
         TRY(after_step(run, err));
     while (run->step < run->plan.steps) {
         TRY(one_step(run, session_begin, session, err));
-        run->evaluation_pending = run->params->n_eval_tasks && (due(run->step, run->config->eval_steps) || run->step == run->plan.steps);
+        run->evaluation_pending =
+            run->params->n_eval_tasks && (due(run->step, run->config->eval_steps) || run->step == run->plan.steps);
         TRY(after_step(run, err));
     }
     return RT_OK;
@@ -409,7 +446,8 @@ static void clean_up(struct mosld_run *run)
 
 enum rt_status mosld_train(const struct mosld_train_params *params, struct rt_error *err)
 {
-    struct mosld_run run = {.params = params, .config = params->config, .adapter_params = params->config->adapter, .best = NAN, .lock = -1};
+    struct mosld_run run = {
+        .params = params, .config = params->config, .adapter_params = params->config->adapter, .best = NAN, .lock = -1};
     enum rt_status st = RT_OK;
     if (params->init_adapter)
         st = mosld_adapter_read_params(params->init_adapter, &run.adapter_params, err);

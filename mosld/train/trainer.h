@@ -7,7 +7,8 @@
  *     metrics.jsonl, events.out.tfevents.*             a line a step; the same for TensorBoard
  *     run.json                                         configuration, device, versions
  *
- * A run that was killed goes on from its last checkpoint to the same bits as one that was not (same device, driver and build). */
+ * A run that was killed goes on from its last checkpoint to the same bits as one that was not (same device, driver and
+ * build). */
 #ifndef MOSLD_TRAINER_H
 #define MOSLD_TRAINER_H
 
@@ -68,7 +69,8 @@ struct mosld_train_params {
     bool overwrite;                /* a run is in `out` already: remove its files instead of refusing */
     const char *init_adapter, *dropout_mask, *dump_gradients; /* NULL: none */
     bool plan_only;                /* report the plan and return */
-    const volatile sig_atomic_t *interrupted; /* not 0: finish the step, write a checkpoint, return RT_INTERRUPTED. May be NULL. */
+    const volatile sig_atomic_t
+        *interrupted; /* not 0: finish the step, write a checkpoint, return RT_INTERRUPTED. May be NULL. */
     struct mosld_train_events events;
 };
 

@@ -43,8 +43,8 @@ float *logits_of(const char *model, const char *adapter, const int *ids, int n, 
     uint64_t count;
     for (int i = 0, at = 0; i < n; i++)
         at += snprintf(tokens + at, sizeof tokens - (size_t)at, "%s%d", i ? "," : "", ids[i]);
-    int status = program("logits --model '%s' %s%s --device host --tokens %s --out .logits", model, adapter ? "--adapter " : "", adapter ? adapter : "",
-                         tokens);
+    int status = program("logits --model '%s' %s%s --device host --tokens %s --out .logits", model,
+                         adapter ? "--adapter " : "", adapter ? adapter : "", tokens);
     ck_assert_msg(status == 0, "%s", program_err());
     float *logits = tensor_of(".logits", "logits", &count);
     *vocab = (int)(count / (uint64_t)n);

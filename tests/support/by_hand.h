@@ -1,11 +1,12 @@
-/* tests/support/by_hand.h - what a model says about a sequence, from `mosld logits` and plain arithmetic in double: the truth that losses,
- * scores and generated tokens are compared with. Also tensors of a safetensors file by name. */
+/* tests/support/by_hand.h - what a model says about a sequence, from `mosld logits` and plain arithmetic in double: the
+ * truth that losses, scores and generated tokens are compared with. Also tensors of a safetensors file by name. */
 #ifndef TESTS_BY_HAND_H
 #define TESTS_BY_HAND_H
 
 #include <stdint.h>
 
-/* Logits of every position, [n, *vocab], the caller's to free(). `adapter` may be NULL; `model` and `adapter` are paths. */
+/* Logits of every position, [n, *vocab], the caller's to free(). `adapter` may be NULL; `model` and `adapter` are
+ * paths. */
 float *logits_of(const char *model, const char *adapter, const int *ids, int n, int *vocab);
 
 /* Negative log-likelihood of ids[first .. n) behind what stands before each, summed. first >= 1. */

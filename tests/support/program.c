@@ -34,10 +34,12 @@ void program_folder_remove(void)
     out_text = err_text = NULL;
 }
 
-/* Vulkan drivers leak, and are unloaded before the sanitizer could tell whose it was: leaks count where no driver is asked. */
+/* Vulkan drivers leak, and are unloaded before the sanitizer could tell whose it was: leaks count where no driver is
+ * asked. */
 static bool asks_drivers(const char *line)
 {
-    return strstr(line, "devices") || strstr(line, "--device '") || (strstr(line, "--device ") && !strstr(line, "--device host"));
+    return strstr(line, "devices") || strstr(line, "--device '") ||
+           (strstr(line, "--device ") && !strstr(line, "--device host"));
 }
 
 static pid_t start(const char *format, va_list args)
@@ -49,7 +51,8 @@ static pid_t start(const char *format, va_list args)
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
-        int out = open(".out", O_WRONLY | O_CREAT | O_TRUNC, 0666), err = open(".err", O_WRONLY | O_CREAT | O_TRUNC, 0666);
+        int out = open(".out", O_WRONLY | O_CREAT | O_TRUNC, 0666),
+            err = open(".err", O_WRONLY | O_CREAT | O_TRUNC, 0666);
         dup2(out, 1);
         dup2(err, 2);
         if (asks_drivers(line))

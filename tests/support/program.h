@@ -18,7 +18,10 @@
 /* Check fixtures: makes the folder and goes into it; removes it with all that is in it. */
 void program_folder_make_for(const char *mosld);
 #ifdef MOSLD_PROGRAM
-static inline void program_folder_make(void) { program_folder_make_for(MOSLD_PROGRAM); } /* which the test programs know */
+static inline void program_folder_make(void)
+{
+    program_folder_make_for(MOSLD_PROGRAM);
+} /* which the test programs know */
 #endif
 void program_folder_remove(void);
 
