@@ -5,10 +5,14 @@
 #include "tests/support/program.h"
 
 #include <check.h>
+#include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define GENERATE "generate --model " STORIES " --device host "
 
@@ -351,6 +355,27 @@ START_TEST(conversations)
 }
 END_TEST
 
+/* A conversation that waits for its next message. */
+START_TEST(interrupted)
+{
+    ck_assert_int_eq(mkfifo("in", 0666), 0);
+    pid_t pid = program_start(GENERATE "--chat --chat-template llama2 --max-new-tokens 5 < in");
+    int in = open("in", O_WRONLY); /* returns when the shell has opened the other end */
+    ck_assert_int_ge(in, 0);
+    ck_assert_int_eq((int)write(in, "Hi\n", 3), 3);
+    size_t size = 0;
+    while (!size) { /* until it has answered */
+        usleep(1000);
+        char *out = read_bytes(".out", &size);
+        size = out[0] && out[size - 1] == '\n';
+        free(out);
+    }
+    kill(pid, SIGINT);
+    program_failed_as(program_wait(pid), 130, "interrupted", NULL);
+    close(in);
+}
+END_TEST
+
 START_TEST(output_that_cannot_be_written)
 {
     program_failed_as(program(GENERATE "--prompt Hi --max-new-tokens 3 > /dev/full"), 1, "standard output", NULL);
@@ -373,6 +398,7 @@ int main(void)
     tcase_add_test(tc, it_stops_at_the_end_token);
     tcase_add_test(tc, it_stops_where_the_context_is_full);
     tcase_add_test(tc, conversations);
+    tcase_add_test(tc, interrupted);
     tcase_add_test(tc, output_that_cannot_be_written);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

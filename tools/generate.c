@@ -266,8 +266,10 @@ static enum rt_status converse(struct generation *g, struct rt_error *err)
             cJSON_AddItemToArray(answers, answer_json(g, &r));
         else if (!st && g->o.session.json)
             print_json(answer_json(g, &r));
-        else if (!st)
+        else if (!st) {
             putchar('\n');
+            fflush(stdout); /* who talks to it through a pipe waits for this */
+        }
         if (once)
             break;
     }
@@ -343,6 +345,8 @@ int cmd_generate(int argc, char **argv)
     else if (!st) {
         session_catch_interrupt();
         st = run(&g, &err);
+        if (!st && session_interrupted) /* what was said until then stands */
+            st = rt_fail(&err, RT_INTERRUPTED, "interrupted");
     }
     free(g.text);
     free(g.ids);
