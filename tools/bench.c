@@ -1,0 +1,276 @@
+/* tools/bench.c - mosld bench: what the device can do, what each op does of it, and what a whole training step costs.
+ */
+#include "tools/commands.h"
+
+#include "mosld/bench/shapes.h"
+#include "mosld/ops/op.h"
+#include "tools/bench_report.h"
+#include "tools/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bench_options {
+    char *model, *shapes, *device, *tokens;
+    int64_t threads, cube, r, top_k, ops_experts, rounds, steps;
+    int weights;
+    double seconds;
+    struct option_list what, methods, targets;
+    struct option_ints experts;
+    bool json;
+};
+
+static const char *const weight_names[] = {"file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL};
+
+#define FIELD struct bench_options
+static const struct option table[] = {
+    {.name = "model",
+     OPTION_STRING(FIELD, model),
+     .value = "PATH",
+     .section = "Model and device",
+     .help = "a Hugging Face directory or a .gguf file"},
+    {.name = "shapes",
+     OPTION_STRING(FIELD, shapes),
+     .value = "NAME",
+     .help = "random weights in the shapes of a known model instead, such as smollm2-135m or llama-3.2-1b"},
+    {.name = "weights",
+     OPTION_CHOICE(FIELD, weights, weight_names),
+     .help = "type of the frozen weights in memory; file: as they are, f32 with --shapes"},
+    {.name = "device",
+     OPTION_STRING(FIELD, device),
+     .value = "NAME",
+     .help = "an index or a part of a name of `mosld devices`, or host; auto: the best GPU, else the host"},
+    {.name = "threads", OPTION_INT(FIELD, threads, 0, 1024), .help = "of the host device; 0: one a processor"},
+    {.name = "what",
+     OPTION_STRINGS(FIELD, what),
+     .commas = true,
+     .value = "LIST",
+     .section = "What is measured",
+     .help = "of peaks, ops and step; all three unless given"},
+    {.name = "tokens",
+     OPTION_STRING(FIELD, tokens),
+     .value = "ROWSxLENGTH",
+     .help = "the batch of a step and of the ops"},
+    {.name = "seconds", OPTION_REAL(FIELD, seconds, 0, 3600), .help = "for each measurement of a peak or an op, about"},
+    {.name = "cube",
+     OPTION_INT(FIELD, cube, 16, 16384),
+     .help = "rows, columns and depth of the product among the peaks"},
+    {.name = "rounds", OPTION_INT(FIELD, rounds, 1, 1000), .help = "how often each adapter has its turn"},
+    {.name = "steps", OPTION_INT(FIELD, steps, 1, 1000), .help = "timed steps of a turn"},
+    {.name = "methods",
+     OPTION_STRINGS(FIELD, methods),
+     .commas = true,
+     .value = "LIST",
+     .section = "Adapters",
+     .help = "of lora, mosl and mosld; all three unless given"},
+    {.name = "num_experts",
+     OPTION_INTS(FIELD, experts, 1, 64),
+     .value = "LIST",
+     .help = "of mosl and mosld; 1,2,4,8,16 unless given"},
+    {.name = "targets",
+     OPTION_STRINGS(FIELD, targets),
+     .commas = true,
+     .value = "LIST",
+     .help = "of qv and all; both unless given"},
+    {.name = "r", OPTION_INT(FIELD, r, 1, MOSLD_MAX_RANK), .help = "rank"},
+    {.name = "top_k", OPTION_INT(FIELD, top_k, 1, 64), .help = "experts a token uses, at most"},
+    {.name = "ops_experts",
+     OPTION_INT(FIELD, ops_experts, 1, 64),
+     .help = "of the adapter whose ops are measured (mosld on q and v)"},
+    {.name = "json", OPTION_BOOL(FIELD, json), .help = "print one JSON document"},
+};
+
+/* ---- what was asked for ---- */
+
+/* Whether the list has the name; an empty list has all. */
+static bool asks(const struct option_list *list, const char *name)
+{
+    for (size_t i = 0; i < list->n; i++)
+        if (strcmp(list->item[i], name) == 0)
+            return true;
+    return list->n == 0;
+}
+
+static enum rt_status check_list(const char *option, const struct option_list *list, const char *const *names,
+                                 struct rt_error *err)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        int known = 0;
+        for (int j = 0; names[j]; j++)
+            known |= strcmp(list->item[i], names[j]) == 0;
+        if (!known)
+            return rt_fail(err, RT_USAGE, "--%s: there is no '%s': give a list of %s, %s%s%s", option, list->item[i],
+                           names[0], names[1], names[2] ? ", " : "", names[2] ? names[2] : "");
+    }
+    return RT_OK;
+}
+
+static enum rt_status check(const struct bench_options *o, struct mosld_bench_batch *batch, struct rt_error *err)
+{
+    static const char *const whats[] = {"peaks", "ops", "step", NULL},
+                             *const methods[] = {"lora", "mosl", "mosld", NULL}, *const targets[] = {"qv", "all", NULL};
+    char rest;
+    enum rt_status st = check_list("what", &o->what, whats, err);
+    if (!st)
+        st = check_list("methods", &o->methods, methods, err);
+    if (!st)
+        st = check_list("targets", &o->targets, targets, err);
+    if (st)
+        return st;
+    if (o->model && o->shapes)
+        return rt_fail(err, RT_USAGE, "--model and --shapes: give one of them");
+    unsigned rows, length;
+    if (sscanf(o->tokens, "%ux%u%c", &rows, &length, &rest) != 2 || strpbrk(o->tokens, "+- ") || rows < 1 ||
+        length < 2 || rows > 1u << 20 || length > 1u << 20)
+        return rt_fail(err, RT_USAGE, "--tokens: '%s' is not ROWSxLENGTH, such as 2x256: at least one row of 2 tokens",
+                       o->tokens);
+    *batch = (struct mosld_bench_batch){.rows = rows,
+                                        .length = length,
+                                        .steps = (uint32_t)o->steps,
+                                        .rounds = (uint32_t)o->rounds};
+    return RT_OK;
+}
+
+/* ---- the variants of a step ---- */
+
+static void add_variant(const struct bench_options *o, struct bench_report *report, enum mosld_method method,
+                        uint32_t experts, bool all)
+{
+    struct mosld_bench_variant *v = &report->variants[report->n_variants++];
+    *v = (struct mosld_bench_variant){.adapter = mosld_adapter_defaults(method)};
+    v->adapter.r = (uint32_t)o->r;
+    v->adapter.num_experts[0] = experts;
+    v->adapter.top_k = experts < o->top_k ? experts : (uint32_t)o->top_k;
+    for (int i = 0; i < MOSLD_LINEARS && all; i++)
+        v->adapter.targets[i] = true;
+    if (method == MOSLD_METHOD_LORA)
+        snprintf(v->name, sizeof v->name, "lora, %s", all ? "all linear" : "q and v");
+    else
+        snprintf(v->name, sizeof v->name, "%s E %u, %s", mosld_method_names[method], experts,
+                 all ? "all linear" : "q and v");
+}
+
+static enum rt_status make_variants(const struct bench_options *o, struct bench_report *report, struct rt_error *err)
+{
+    static int64_t usual[] = {1, 2, 4, 8, 16};
+    struct option_ints experts = o->experts.n ? o->experts : (struct option_ints){sizeof usual / sizeof *usual, usual};
+    report->variants = calloc(1 + 2 * MOSLD_METHODS * experts.n, sizeof *report->variants);
+    if (!report->variants)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the variants");
+    report->variants[0] = (struct mosld_bench_variant){.name = "no adapter", .none = true};
+    report->n_variants = 1;
+    for (int all = 0; all < 2; all++)
+        for (int method = 0; method < MOSLD_METHODS && asks(&o->targets, all ? "all" : "qv"); method++)
+            for (size_t i = 0;
+                 i < (method == MOSLD_METHOD_LORA ? 1 : experts.n) && asks(&o->methods, mosld_method_names[method]);
+                 i++)
+                add_variant(o, report, (enum mosld_method)method,
+                            method == MOSLD_METHOD_LORA ? 1 : (uint32_t)experts.item[i], all);
+    return RT_OK;
+}
+
+/* ---- running ---- */
+
+static void on_progress(void *user, const char *what, uint32_t done, uint32_t of)
+{
+    (void)user;
+    progress_line("measuring %s (%u of %u)", what, done + 1, of);
+}
+
+static enum rt_status open_model(struct session *s, const struct bench_options *o, uint32_t positions,
+                                 struct rt_error *err)
+{
+    struct mosld_config config;
+    progress_line("%s", o->model ? "loading the model" : "drawing random weights");
+    if (!o->model) {
+        enum rt_status st = mosld_shapes_config(o->shapes ? o->shapes : "smollm2-135m", &config, err);
+        return st ? st
+                  : mosld_random_model(s->dev, &config, o->weights ? (enum op_wtype)(o->weights - 1) : OP_W_F32,
+                                       positions, &s->model, err);
+    }
+    enum rt_status st = mosld_model_file_open(o->model, &s->file, err);
+    if (!st)
+        st = mosld_model_create(s->dev, s->file, positions, o->weights - 1, &s->model, err);
+    return st ? st : mosld_model_load(s->model, s->file, err);
+}
+
+static enum rt_status measure(struct session *s, const struct bench_options *o, const struct mosld_bench *bench,
+                              struct bench_report *report, struct rt_error *err)
+{
+    bool ops = asks(&o->what, "ops"), step = asks(&o->what, "step");
+    enum rt_status st = op_prepare_all(s->dev, err);
+    if (!st && (asks(&o->what, "peaks") || ops)) {
+        st = mosld_bench_peaks(bench, (uint32_t)o->cube, &report->peaks, err);
+        report->has_peaks = true;
+    }
+    if (st || (!ops && !step))
+        return st;
+    st = open_model(s, o, report->batch.length, err);
+    report->model = s->model;
+    if (!st && ops) {
+        struct mosld_adapter_params a =
+            mosld_adapter_defaults(o->ops_experts > 1 ? MOSLD_METHOD_MOSLD : MOSLD_METHOD_LORA);
+        a.r = (uint32_t)o->r;
+        a.num_experts[0] = (uint32_t)o->ops_experts;
+        a.top_k = o->ops_experts < o->top_k ? (uint32_t)o->ops_experts : (uint32_t)o->top_k;
+        st = mosld_bench_ops(bench, s->model, &a, report->batch.rows, report->batch.length, &report->peaks,
+                             &report->ops, &report->n_ops, err);
+    }
+    if (!st && step)
+        st = make_variants(o, report, err);
+    if (!st && step)
+        st = mosld_bench_steps(bench, s->model, &report->batch, report->variants, report->n_variants, err);
+    return st;
+}
+
+static enum rt_status run(struct session *s, const struct bench_options *o, struct rt_error *err)
+{
+    struct bench_report report = {.model_name = o->model ? o->model : o->shapes ? o->shapes : "smollm2-135m"};
+    struct rt_device_params params = {.name = o->device, .threads = (int)o->threads};
+    enum rt_status st = check(o, &report.batch, err);
+    if (!st)
+        st = rt_device_open(&params, &s->dev, err);
+    struct mosld_bench bench = {.dev = s->dev,
+                                .seconds = o->seconds,
+                                .on_progress = on_progress,
+                                .stop = &session_interrupted};
+    report.device = st ? NULL : rt_device_info(s->dev);
+    if (!st)
+        st = measure(s, o, &bench, &report, err);
+    progress_line("%s", "");
+    if (!st)
+        st = o->json ? bench_report_json(&report, err) : bench_report_text(&report);
+    free(report.ops);
+    free(report.variants);
+    return st;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    struct bench_options v = {.device = "auto",
+                              .tokens = "2x256",
+                              .seconds = 0.7,
+                              .cube = 1024,
+                              .r = 8,
+                              .top_k = 2,
+                              .ops_experts = 8,
+                              .rounds = 5,
+                              .steps = 2};
+    struct session s = {0};
+    struct rt_error err = {0};
+    struct options o;
+    enum rt_status st = options_init(&o, "mosld bench [--model PATH | --shapes NAME] [options]", table,
+                                     sizeof table / sizeof *table, &v, &err);
+    if (!st)
+        st = options_parse(&o, argc, argv, &err);
+    if (!st && o.help)
+        options_print_help(&o, stdout);
+    else if (!st) {
+        session_catch_interrupt();
+        st = run(&s, &v, &err);
+    }
+    session_close(&s);
+    options_finish(&o);
+    return session_exit("bench", st, &err);
+}
