@@ -148,10 +148,19 @@ def run_mosld(method, args, rows, cores, work):
         "--out",
         str(out),
     ]
-    command += ["--device", args.device, "--max-steps", str(args.steps), "--per-device-train-batch-size", str(ROWS)]
+    command += [
+        "--device",
+        args.device,
+        "--threads",
+        str(args.threads),
+        "--max-steps",
+        str(args.steps),
+        "--per-device-train-batch-size",
+        str(ROWS),
+    ]
     command += ["--max-length", str(LENGTH), "--learning-rate", "1e-3", "--lr-scheduler-type", "constant"]
     command += ["--train-sampling-strategy", "sequential", "--target-modules", "q_proj,v_proj", "--r", str(R)]
-    command += ["--lora-alpha", str(ALPHA)]
+    command += ["--lora-alpha", str(ALPHA), "--threads", str(args.threads)]
     if method == "mosld":
         command += ["--num-experts", str(EXPERTS), "--top-k", str(TOP_K), "--dropout", str(DROPOUT)]
     memory = spawn(command, cores, work / "mosld.log")
@@ -196,8 +205,14 @@ def main():
     args = ap.parse_args()
     if args.child:
         return child(args)
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as work:
         speeds, memory = race(args, Path(work))
+    if load > 0.5:
+        print(
+            f"\nThe load was {load:.1f} at the start: others used the cores. PyTorch's threads wait for each other and lose most by"
+        )
+        print("that, so these ratios say nothing. Run this again on a quiet machine.")
     print(f"\n{'':16} tokens/s, median (lowest to highest)   peak memory")
     for (who, method), s in speeds.items():
         spread = f"{statistics.median(s):.1f} ({min(s):.1f} to {max(s):.1f})"

@@ -1,5 +1,6 @@
-"""Writes the adapters that SmolLM2 is compared with into a work folder: DIR/lora, DIR/mosl, DIR/mosld, each with adapter/ and
-(mosld) masks.safetensors. They are 2 to 9 MB and follow from a seed, so they are not checked in. Needs numpy and safetensors only.
+"""Writes the adapters that SmolLM2 is compared with into a work folder: DIR/lora, DIR/mosl, DIR/mosld, each with
+adapter/ and (mosld) masks.safetensors. They are 2 to 8 MB and follow from a seed, so they are not checked in. Needs
+numpy and safetensors only.
 
 numpy's RandomState is used because its stream is frozen: the same numbers on any version and machine.
 """
