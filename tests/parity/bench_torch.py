@@ -160,7 +160,7 @@ def run_mosld(method, args, rows, cores, work):
     ]
     command += ["--max-length", str(LENGTH), "--learning-rate", "1e-3", "--lr-scheduler-type", "constant"]
     command += ["--train-sampling-strategy", "sequential", "--target-modules", "q_proj,v_proj", "--r", str(R)]
-    command += ["--lora-alpha", str(ALPHA), "--threads", str(args.threads)]
+    command += ["--lora-alpha", str(ALPHA)]
     if method == "mosld":
         command += ["--num-experts", str(EXPERTS), "--top-k", str(TOP_K), "--dropout", str(DROPOUT)]
     memory = spawn(command, cores, work / "mosld.log")
