@@ -198,10 +198,12 @@ START_TEST(a_planted_missing_barrier_is_reported)
     struct rt_device *dev = open_for(_i);
     if (!dev)
         return;
-    run_hazard(dev, _i);
+    /* Across submissions there is no hazard where the first has finished before the second is made, which a busy machine can bring about. */
+    const char *last;
+    for (int again = 0; again < 50 && rt_validation_messages(dev, &last) == 0; again++)
+        run_hazard(dev, _i);
     static const char *const want[N_KINDS] = {"READ_AFTER_WRITE", "WRITE_AFTER_WRITE", "WRITE_AFTER_READ", "READ_AFTER_WRITE"};
     struct rt_statistics s;
-    const char *last;
     rt_get_statistics(dev, &s);
     ck_assert_uint_eq(s.barriers, 0);
     ck_assert_uint_ge(rt_validation_messages(dev, &last), 1);
