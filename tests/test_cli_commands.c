@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const char *const commands[] = {"devices",    "train",  "eval",    "generate",
-                                       "perplexity", "logits", "inspect", "tokenize"};
+                                       "perplexity", "logits", "bench", "inspect", "tokenize"};
 #define N_COMMANDS ((int)(sizeof commands / sizeof *commands))
 
 /* A whole command of each kind that runs a model, but for the model. */

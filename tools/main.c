@@ -15,7 +15,7 @@ static const struct {
     {"generate", cmd_generate, "text from a prompt, or a conversation"},
     {"perplexity", cmd_perplexity, "how well a model foresees a text"},
     {"logits", cmd_logits, "a model's raw output, for checking it against others"},
-    {"bench", cmd_bench, "what the device can do, what each op makes of it, and a whole step"},
+    {"bench", cmd_bench, "what the device can do, what each op makes of it, a whole step"},
     {"inspect", cmd_inspect, "a model, an adapter, a checkpoint, a safetensors or GGUF file"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
 };
