@@ -148,6 +148,12 @@ static enum rt_status choose(const struct rt_device_info *list, size_t count, co
     return no_match(list, count, name, found ? "more than one device has this in its name" : "no device has this in its name", err);
 }
 
+static void limit_memory(struct rt_device *dev, uint64_t limit)
+{
+    if (limit && limit < dev->info.limits.memory)
+        dev->info.limits.memory = limit;
+}
+
 enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_device **out, struct rt_error *err)
 {
     static const struct rt_device_params defaults;
@@ -155,8 +161,12 @@ enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_d
         params = &defaults;
     *out = NULL;
     /* The host is opened without asking any Vulkan driver, which may be slow or broken. */
-    if (params->name && strcmp(params->name, "host") == 0)
-        return rt_host_open(params, out, err);
+    if (params->name && strcmp(params->name, "host") == 0) {
+        enum rt_status opened = rt_host_open(params, out, err);
+        if (opened == RT_OK)
+            limit_memory(*out, params->memory_limit);
+        return opened;
+    }
     struct rt_device_info *list;
     int native[MAX_DEVICES + 1];
     size_t count, chosen;
@@ -178,8 +188,7 @@ enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_d
     }
     if (st == RT_OK) {
         (*out)->info.index = list[chosen].index;
-        if (params->memory_limit && params->memory_limit < (*out)->info.limits.memory)
-            (*out)->info.limits.memory = params->memory_limit;
+        limit_memory(*out, params->memory_limit);
     }
     free(list);
     return st;

@@ -29,4 +29,12 @@ enum rt_status rt_fail(struct rt_error *err, enum rt_status status, const char *
 /* Puts "context: " in front of the message that `err` already has and returns err->status. */
 enum rt_status rt_error_prefix(struct rt_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* RT_TRY(call); goes on while calls succeed and returns the first failure from the function that it stands in. */
+#define RT_TRY(call)                  \
+    do {                              \
+        enum rt_status st_ = (call);  \
+        if (st_)                      \
+            return st_;               \
+    } while (0)
+
 #endif

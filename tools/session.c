@@ -12,13 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TRY(call)                    \
-    do {                             \
-        enum rt_status st_ = (call); \
-        if (st_)                     \
-            return st_;              \
-    } while (0)
-
 const char *const session_weights[] = {"file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL};
 
 /* ---- opening ---- */
@@ -44,7 +37,7 @@ enum rt_status session_open_file(struct session *s, const struct session_options
 {
     if (!*o->model)
         return rt_fail(err, RT_USAGE, "--model is empty: give a Hugging Face directory or a .gguf file");
-    TRY(mosld_model_file_open(o->model, &s->file, err));
+    RT_TRY(mosld_model_file_open(o->model, &s->file, err));
     const struct gguf *gguf = mosld_model_file_gguf(s->file);
     enum rt_status st = gguf ? mosld_tokenizer_open_gguf(gguf, &s->tokenizer, &s->why_no_tokenizer)
                              : mosld_tokenizer_open_dir(o->model, &s->tokenizer, &s->why_no_tokenizer);
@@ -100,23 +93,23 @@ static enum rt_status check_memory(const struct session *s, struct rt_error *err
 enum rt_status session_open_pass(struct session *s, const struct session_options *o, uint32_t positions,
                                  const struct mosld_pass_params *pass, struct rt_error *err)
 {
-    TRY(session_open_device(s, o, err));
+    RT_TRY(session_open_device(s, o, err));
     if (!positions)
         positions = mosld_model_file_config(s->file)->max_positions;
-    TRY(mosld_model_create(s->dev, s->file, positions, o->weights - 1, &s->model, err));
+    RT_TRY(mosld_model_create(s->dev, s->file, positions, o->weights - 1, &s->model, err));
     if (o->adapter) {
         struct mosld_adapter_params params;
-        TRY(mosld_adapter_read_params(o->adapter, &params, err));
-        TRY(mosld_adapter_create(s->dev, &s->model->config, &params, false, false, &s->adapter, err));
+        RT_TRY(mosld_adapter_read_params(o->adapter, &params, err));
+        RT_TRY(mosld_adapter_create(s->dev, &s->model->config, &params, false, false, &s->adapter, err));
     }
-    TRY(mosld_pass_create(s->model, s->adapter, pass, &s->pass, err));
-    TRY(check_memory(s, err));
+    RT_TRY(mosld_pass_create(s->model, s->adapter, pass, &s->pass, err));
+    RT_TRY(check_memory(s, err));
     if (o->adapter) {
-        TRY(mosld_adapter_commit(s->adapter, err));
-        TRY(mosld_adapter_read(s->adapter, o->adapter, err));
+        RT_TRY(mosld_adapter_commit(s->adapter, err));
+        RT_TRY(mosld_adapter_read(s->adapter, o->adapter, err));
     }
-    TRY(mosld_pass_commit(s->pass, err));
-    TRY(mosld_model_load(s->model, s->file, err));
+    RT_TRY(mosld_pass_commit(s->pass, err));
+    RT_TRY(mosld_model_load(s->model, s->file, err));
     return op_prepare_all(s->dev, err);
 }
 

@@ -108,7 +108,7 @@ const struct option train_option_table[] = {
     {.name = "max_grad_norm", OPTION_REAL(T, max_grad_norm, 0, 1e9), .help = "clip the gradient's norm; 0: never"},
     {.name = "adam_beta1", OPTION_REAL(T, adam_beta1, 0, 0.999999), .help = "AdamW"},
     {.name = "adam_beta2", OPTION_REAL(T, adam_beta2, 0, 0.9999999), .help = "AdamW"},
-    {.name = "adam_epsilon", OPTION_REAL(T, adam_epsilon, 0, 1), .help = "AdamW"},
+    {.name = "adam_epsilon", OPTION_REAL(T, adam_epsilon, 1e-30, 1), .help = "AdamW"},
     {.name = "seed",
      OPTION_INT(T, seed, 0, OPTION_INT_MAX),
      .help = "of start values, order and dropout; the same seed gives the same bits"},

@@ -9,27 +9,20 @@
 #include <string.h>
 #include <strings.h>
 
-#define TRY(call)                    \
-    do {                             \
-        enum rt_status st_ = (call); \
-        if (st_)                     \
-            return st_;              \
-    } while (0)
-
 /* ---- in ---- */
 
 static enum rt_status read_method(const cJSON *json, const char *path, struct mosld_adapter_params *p,
                                   struct rt_error *err)
 {
     const char *type, *method;
-    TRY(json_string(json, "peft_type", path, &type, err));
+    RT_TRY(json_string(json, "peft_type", path, &type, err));
     if (strcmp(type, "LORA") == 0) {
         *p = mosld_adapter_defaults(MOSLD_METHOD_LORA);
         return RT_OK;
     }
     if (strcmp(type, "MOSLD") != 0)
         return rt_fail(err, RT_BAD_FILE, "%s: \"peft_type\" is \"%s\"; mosld runs LORA and MOSLD adapters", path, type);
-    TRY(json_string(json, "method", path, &method, err));
+    RT_TRY(json_string(json, "method", path, &method, err));
     for (int m = 0; m < MOSLD_METHODS; m++)
         if (strcmp(method, mosld_method_names[m]) == 0) {
             *p = mosld_adapter_defaults((enum mosld_method)m);
@@ -58,7 +51,7 @@ static enum rt_status refuse_unknown(const cJSON *json, const char *path, struct
                            path, start->valuestring);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         bool on;
-        TRY(json_bool_or(json, flags[i], path, false, &on, err));
+        RT_TRY(json_bool_or(json, flags[i], path, false, &on, err));
         if (on)
             return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is true, which mosld does not support", path, flags[i]);
     }
@@ -68,7 +61,7 @@ static enum rt_status refuse_unknown(const cJSON *json, const char *path, struct
         if (!empty)
             return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is set, which mosld does not support", path, containers[i]);
     }
-    TRY(json_string_or(json, "bias", path, "none", &bias, err));
+    RT_TRY(json_string_or(json, "bias", path, "none", &bias, err));
     return strcmp(bias, "none") == 0 ? RT_OK
                                      : rt_fail(err, RT_BAD_FILE, "%s: \"bias\" is \"%s\"; mosld has none", path, bias);
 }
@@ -106,7 +99,7 @@ static enum rt_status read_experts(const cJSON *json, const char *path, struct m
     int64_t v;
     p->n_num_experts = 0;
     if (!cJSON_IsArray(experts)) {
-        TRY(json_integer(json, "num_experts", path, 1, 1000000, &v, err));
+        RT_TRY(json_integer(json, "num_experts", path, 1, 1000000, &v, err));
         p->num_experts[p->n_num_experts++] = (uint32_t)v;
     } else {
         cJSON_ArrayForEach(item, experts)
@@ -114,11 +107,11 @@ static enum rt_status read_experts(const cJSON *json, const char *path, struct m
             if (p->n_num_experts == MOSLD_MAX_EXPERT_LIST)
                 return rt_fail(err, RT_BAD_FILE, "%s: \"num_experts\" has more than %d entries", path,
                                MOSLD_MAX_EXPERT_LIST);
-            TRY(json_to_integer(item, "num_experts", path, 1, 1000000, &v, err));
+            RT_TRY(json_to_integer(item, "num_experts", path, 1, 1000000, &v, err));
             p->num_experts[p->n_num_experts++] = (uint32_t)v;
         }
     }
-    TRY(json_integer(json, "top_k", path, 1, 1000000, &v, err));
+    RT_TRY(json_integer(json, "top_k", path, 1, 1000000, &v, err));
     p->top_k = (uint32_t)v;
     return RT_OK;
 }
@@ -128,8 +121,8 @@ static enum rt_status read_dropout(const cJSON *json, const char *path, struct m
 {
     const char *on;
     bool lora = p->method == MOSLD_METHOD_LORA;
-    TRY(json_number_or(json, lora ? "lora_dropout" : "dropout", path, -1e9, 1e9, p->dropout, &p->dropout, err));
-    TRY(json_string_or(json, "dropout_on", path, NULL, &on, err));
+    RT_TRY(json_number_or(json, lora ? "lora_dropout" : "dropout", path, -1e9, 1e9, p->dropout, &p->dropout, err));
+    RT_TRY(json_string_or(json, "dropout_on", path, NULL, &on, err));
     if (on && strcmp(on, "A") == 0)
         p->dropout_on = MOSLD_DROPOUT_A;
     else if (on && strcmp(on, "input") == 0)
@@ -146,18 +139,18 @@ static enum rt_status read_all(const cJSON *json, const char *path, struct mosld
 {
     int64_t v;
     struct rt_error why;
-    TRY(read_method(json, path, p, err));
-    TRY(refuse_unknown(json, path, err));
-    TRY(json_integer(json, "r", path, 1, MOSLD_MAX_RANK, &v, err));
+    RT_TRY(read_method(json, path, p, err));
+    RT_TRY(refuse_unknown(json, path, err));
+    RT_TRY(json_integer(json, "r", path, 1, MOSLD_MAX_RANK, &v, err));
     p->r = (uint32_t)v;
-    TRY(json_number(json, "lora_alpha", path, 1e-9, 1e9, &p->lora_alpha, err));
-    TRY(json_bool_or(json, "use_rslora", path, false, &p->use_rslora, err));
-    TRY(json_number_or(json, "router_aux_loss_coef", path, 0, 1e6, p->router_aux_loss_coef, &p->router_aux_loss_coef,
+    RT_TRY(json_number(json, "lora_alpha", path, 1e-9, 1e9, &p->lora_alpha, err));
+    RT_TRY(json_bool_or(json, "use_rslora", path, false, &p->use_rslora, err));
+    RT_TRY(json_number_or(json, "router_aux_loss_coef", path, 0, 1e6, p->router_aux_loss_coef, &p->router_aux_loss_coef,
                        err));
-    TRY(read_targets(json, path, p, err));
+    RT_TRY(read_targets(json, path, p, err));
     if (p->method != MOSLD_METHOD_LORA)
-        TRY(read_experts(json, path, p, err));
-    TRY(read_dropout(json, path, p, err));
+        RT_TRY(read_experts(json, path, p, err));
+    RT_TRY(read_dropout(json, path, p, err));
     if (mosld_adapter_params_check(p, &why))
         return rt_fail(err, RT_BAD_FILE, "%s: %s", path, why.text);
     return RT_OK;

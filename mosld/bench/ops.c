@@ -20,13 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRY(call) \
-    do { \
-        enum rt_status st_ = (call); \
-        if (st_) \
-            return st_; \
-    } while (0)
-
 struct bench_ops {
     const struct mosld_bench *bench;
     const struct mosld_peaks *peaks;
@@ -572,19 +565,19 @@ static enum rt_status prepare(struct bench_ops *b, const struct mosld_adapter_pa
     struct rt_error *err = b->err;
     float norm;
     bool skipped;
-    TRY(mosld_bench_tokens(b->model->config.vocab_size, rows, length, &b->tokens, err));
+    RT_TRY(mosld_bench_tokens(b->model->config.vocab_size, rows, length, &b->tokens, err));
     b->pairs = (double)rows * length * (length + 1.0) / 2;
     b->config = (struct mosld_train_config){MOSLD_TRAIN_DEFAULTS, .adapter = *params};
-    TRY(mosld_adapter_create(b->model->dev, &b->model->config, params, true, false, &b->adapter, err));
-    TRY(mosld_pass_create(b->model, b->adapter,
+    RT_TRY(mosld_adapter_create(b->model->dev, &b->model->config, params, true, false, &b->adapter, err));
+    RT_TRY(mosld_pass_create(b->model, b->adapter,
                           &(struct mosld_pass_params){.max_tokens = b->tokens.T,
                                                       .max_targets = b->tokens.n_targets,
                                                       .trains = true},
                           &b->pass, err));
-    TRY(mosld_adapter_commit(b->adapter, err));
-    TRY(mosld_adapter_init(b->adapter, err));
-    TRY(mosld_pass_commit(b->pass, err));
-    TRY(mosld_step_create(b->pass, &b->config, &b->step, err));
+    RT_TRY(mosld_adapter_commit(b->adapter, err));
+    RT_TRY(mosld_adapter_init(b->adapter, err));
+    RT_TRY(mosld_pass_commit(b->pass, err));
+    RT_TRY(mosld_step_create(b->pass, &b->config, &b->step, err));
     uint32_t *losses = calloc(b->tokens.n_targets, 2 * sizeof *losses);
     b->room = 64;
     b->list = calloc(b->room, sizeof *b->list);

@@ -8,13 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRY(call) \
-    do { \
-        enum rt_status st_ = (call); \
-        if (st_) \
-            return st_; \
-    } while (0)
-
 #define COPY_BYTES \
     (64u << 20) /* beyond the caches of most processors; a quarter where the device's bindings or a cube are small */
 #define FMA_GROUPS 256
@@ -123,17 +116,17 @@ static enum rt_status make(struct peaks *p, struct rt_arena **arena, struct rt_e
     uint64_t cube = 4ull * p->cube * p->cube, copy = COPY_BYTES;
     if (copy > rt_device_info(p->dev)->limits.max_range || p->cube < 512)
         copy /= 4;
-    TRY(rt_arena_create(p->dev, "bench", arena, err));
-    TRY(rt_arena_add(*arena, cube, "x", &p->x, err));
-    TRY(rt_arena_add(*arena, cube, "w", &p->w, err));
-    TRY(rt_arena_add(*arena, cube, "y", &p->y, err));
-    TRY(rt_arena_add(*arena, copy, "source", &p->from, err));
-    TRY(rt_arena_add(*arena, copy, "target", &p->to, err));
-    TRY(rt_arena_add(*arena, 16ull * BENCH_GROUP * FMA_GROUPS, "sums", &p->sums, err));
-    TRY(rt_arena_commit(*arena, err));
+    RT_TRY(rt_arena_create(p->dev, "bench", arena, err));
+    RT_TRY(rt_arena_add(*arena, cube, "x", &p->x, err));
+    RT_TRY(rt_arena_add(*arena, cube, "w", &p->w, err));
+    RT_TRY(rt_arena_add(*arena, cube, "y", &p->y, err));
+    RT_TRY(rt_arena_add(*arena, copy, "source", &p->from, err));
+    RT_TRY(rt_arena_add(*arena, copy, "target", &p->to, err));
+    RT_TRY(rt_arena_add(*arena, 16ull * BENCH_GROUP * FMA_GROUPS, "sums", &p->sums, err));
+    RT_TRY(rt_arena_commit(*arena, err));
     p->weight = op_weight_f32(p->w, p->cube, p->cube);
-    TRY(rt_fill(p->dev, p->x, 0x3f000000, err)); /* 0.5: zeros are faster than numbers on some devices */
-    TRY(rt_fill(p->dev, p->w, 0x3c23d70a, err)); /* 0.01 */
+    RT_TRY(rt_fill(p->dev, p->x, 0x3f000000, err)); /* 0.5: zeros are faster than numbers on some devices */
+    RT_TRY(rt_fill(p->dev, p->w, 0x3c23d70a, err)); /* 0.01 */
     if (rt_device_kind(p->dev) != RT_HOST)
         return RT_OK;
     size_t floats = 3 * (size_t)p->cube * p->cube * (size_t)rt_host_threads(p->dev);
@@ -149,18 +142,18 @@ static enum rt_status measure_arithmetic(struct peaks *p, struct mosld_peaks *ou
 {
     struct mosld_times t;
     double n = p->cube, cube = 2 * n * n * n;
-    TRY(mosld_bench_progress(p->bench, "the device's arithmetic", 0, 3, err));
-    TRY(mosld_measure(p->bench, launch_product, p, &t, err));
+    RT_TRY(mosld_bench_progress(p->bench, "the device's arithmetic", 0, 3, err));
+    RT_TRY(mosld_measure(p->bench, launch_product, p, &t, err));
     out->product = cube / t.best;
     if (rt_device_kind(p->dev) == RT_HOST) {
         host_blas_alone();
-        TRY(mosld_measure(p->bench, launch_blas, p, &t, err));
+        RT_TRY(mosld_measure(p->bench, launch_blas, p, &t, err));
         out->blas = cube * rt_host_threads(p->dev) / t.best;
     } else { /* rounds enough for about 10 ms at the rate of the product, and not for seconds where the product is far
                 below the peak */
         double round = 2.0 * 4 * BENCH_CHAINS * BENCH_GROUP * FMA_GROUPS, rounds = out->product * 0.01 / round;
         p->repeat = rounds < 16 ? 16 : rounds > 1e6 ? 1000000 : (uint32_t)rounds;
-        TRY(mosld_measure(p->bench, launch_fma, p, &t, err));
+        RT_TRY(mosld_measure(p->bench, launch_fma, p, &t, err));
         out->registers = round * p->repeat / t.best;
     }
     out->flops = out->product > out->blas ? out->product : out->blas;
@@ -171,15 +164,15 @@ static enum rt_status measure_arithmetic(struct peaks *p, struct mosld_peaks *ou
 static enum rt_status measure(struct peaks *p, struct mosld_peaks *out, struct rt_error *err)
 {
     struct mosld_times t;
-    TRY(measure_arithmetic(p, out, err));
-    TRY(mosld_bench_progress(p->bench, "the device's memory", 1, 3, err));
-    TRY(mosld_measure(p->bench, launch_copy, p, &t, err));
+    RT_TRY(measure_arithmetic(p, out, err));
+    RT_TRY(mosld_bench_progress(p->bench, "the device's memory", 1, 3, err));
+    RT_TRY(mosld_measure(p->bench, launch_copy, p, &t, err));
     out->copy_size = p->from.size;
     out->copy_bytes = 2 * (double)p->from.size / t.best;
-    TRY(mosld_bench_progress(p->bench, "the device's launches", 2, 3, err));
-    TRY(mosld_measure(p->bench, launch_nothing, p, &t, err));
+    RT_TRY(mosld_bench_progress(p->bench, "the device's launches", 2, 3, err));
+    RT_TRY(mosld_measure(p->bench, launch_nothing, p, &t, err));
     out->launch_seconds = t.best;
-    TRY(mosld_measure(p->bench, launch_and_wait, p, &t, err));
+    RT_TRY(mosld_measure(p->bench, launch_and_wait, p, &t, err));
     out->submit_seconds = t.best;
     return RT_OK;
 }

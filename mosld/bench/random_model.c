@@ -9,13 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRY(call) \
-    do { \
-        enum rt_status st_ = (call); \
-        if (st_) \
-            return st_; \
-    } while (0)
-
 /* Shapes of a layer's linear modules, [out, in]. */
 static void linear_shape(const struct mosld_config *c, int linear, uint32_t *out, uint32_t *in)
 {
@@ -53,28 +46,28 @@ static enum rt_status plan_layer(struct mosld_model *m, enum op_wtype type, uint
     for (int i = 0; i < MOSLD_LINEARS; i++) {
         uint32_t out, in;
         linear_shape(c, i, &out, &in);
-        TRY(plan_matrix(m, type, out, in, &layer->linear[i], err));
+        RT_TRY(plan_matrix(m, type, out, in, &layer->linear[i], err));
         if (i <= MOSLD_V && c->qkv_bias)
-            TRY(plan_vector(m, out, &layer->bias[i], err));
+            RT_TRY(plan_vector(m, out, &layer->bias[i], err));
     }
-    TRY(plan_vector(m, c->hidden_size, &layer->input_norm, err));
-    TRY(plan_vector(m, c->hidden_size, &layer->post_norm, err));
+    RT_TRY(plan_vector(m, c->hidden_size, &layer->input_norm, err));
+    RT_TRY(plan_vector(m, c->hidden_size, &layer->post_norm, err));
     if (!c->qk_norm)
         return RT_OK;
-    TRY(plan_vector(m, c->head_dim, &layer->q_norm, err));
+    RT_TRY(plan_vector(m, c->head_dim, &layer->q_norm, err));
     return plan_vector(m, c->head_dim, &layer->k_norm, err);
 }
 
 static enum rt_status plan(struct mosld_model *m, enum op_wtype type, struct rt_error *err)
 {
     const struct mosld_config *c = &m->config;
-    TRY(rt_arena_create(m->dev, "weights", &m->arena, err));
-    TRY(plan_matrix(m, type, c->vocab_size, c->hidden_size, &m->embed, err));
+    RT_TRY(rt_arena_create(m->dev, "weights", &m->arena, err));
+    RT_TRY(plan_matrix(m, type, c->vocab_size, c->hidden_size, &m->embed, err));
     for (uint32_t l = 0; l < c->num_layers; l++)
-        TRY(plan_layer(m, type, l, err));
-    TRY(plan_vector(m, c->hidden_size, &m->norm, err));
+        RT_TRY(plan_layer(m, type, l, err));
+    RT_TRY(plan_vector(m, c->hidden_size, &m->norm, err));
     if (!c->tie_word_embeddings)
-        TRY(plan_matrix(m, type, c->vocab_size, c->hidden_size, &m->head, err));
+        RT_TRY(plan_matrix(m, type, c->vocab_size, c->hidden_size, &m->head, err));
     return rt_arena_add(m->arena, 4ull * m->positions * c->head_dim, "RoPE table", &m->rope_table, err);
 }
 
@@ -179,21 +172,21 @@ static enum rt_status fill_rope(struct mosld_model *m, struct rt_error *err)
 static enum rt_status fill(struct mosld_model *m, struct rt_error *err)
 {
     uint64_t state = 1;
-    TRY(fill_matrix(m, &m->embed, &state, err));
+    RT_TRY(fill_matrix(m, &m->embed, &state, err));
     for (uint32_t l = 0; l < m->config.num_layers; l++) {
         struct mosld_layer *layer = &m->layers[l];
         for (int i = 0; i < MOSLD_LINEARS; i++)
-            TRY(fill_matrix(m, &layer->linear[i], &state, err));
-        TRY(fill_ones(m, layer->input_norm, err));
-        TRY(fill_ones(m, layer->post_norm, err));
-        TRY(fill_ones(m, layer->q_norm, err));
-        TRY(fill_ones(m, layer->k_norm, err));
+            RT_TRY(fill_matrix(m, &layer->linear[i], &state, err));
+        RT_TRY(fill_ones(m, layer->input_norm, err));
+        RT_TRY(fill_ones(m, layer->post_norm, err));
+        RT_TRY(fill_ones(m, layer->q_norm, err));
+        RT_TRY(fill_ones(m, layer->k_norm, err));
     }
-    TRY(fill_ones(m, m->norm, err));
+    RT_TRY(fill_ones(m, m->norm, err));
     if (m->config.tie_word_embeddings)
         m->head = m->embed;
     else
-        TRY(fill_matrix(m, &m->head, &state, err));
+        RT_TRY(fill_matrix(m, &m->head, &state, err));
     return fill_rope(m, err);
 }
 
@@ -210,7 +203,7 @@ enum rt_status mosld_random_model(struct rt_device *dev, const struct mosld_conf
     if (positions > config->max_positions)
         return rt_fail(err, RT_USAGE, "tokens: a row of %u tokens is more than the model's %u positions", positions,
                        config->max_positions);
-    TRY(plan(m, type, err));
-    TRY(rt_arena_commit(m->arena, err));
+    RT_TRY(plan(m, type, err));
+    RT_TRY(rt_arena_commit(m->arena, err));
     return fill(m, err);
 }

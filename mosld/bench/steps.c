@@ -8,13 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-#define TRY(call) \
-    do { \
-        enum rt_status st_ = (call); \
-        if (st_) \
-            return st_; \
-    } while (0)
-
 #define MOST_TIMES 1024
 
 /* ---- the batch ---- */
@@ -68,7 +61,7 @@ enum rt_status mosld_bench_no_adapter(const struct mosld_config *config, struct 
     memset(params.targets, 0, sizeof params.targets);
     params.targets[MOSLD_Q] = true;
     lowest.num_layers = 1;
-    TRY(mosld_adapter_create(dev, &lowest, &params, true, false, out, err));
+    RT_TRY(mosld_adapter_create(dev, &lowest, &params, true, false, out, err));
     /* The layers above have empty groups. */
     struct mosld_adapter *a = *out;
     struct mosld_adapter_group(*groups)[MOSLD_GROUPS] = calloc(config->num_layers, sizeof *groups);
@@ -98,13 +91,13 @@ static enum rt_status open_turn(struct turn *t, struct mosld_model *model, const
     struct mosld_pass_params params = {.max_tokens = batch->T, .max_targets = batch->n_targets, .trains = true};
     t->config = (struct mosld_train_config){MOSLD_TRAIN_DEFAULTS, .adapter = v->adapter};
     if (v->none)
-        TRY(mosld_bench_no_adapter(&model->config, &t->adapter, model->dev, err));
+        RT_TRY(mosld_bench_no_adapter(&model->config, &t->adapter, model->dev, err));
     else
-        TRY(mosld_adapter_create(model->dev, &model->config, &v->adapter, true, false, &t->adapter, err));
-    TRY(mosld_pass_create(model, t->adapter, &params, &t->pass, err));
-    TRY(mosld_adapter_commit(t->adapter, err));
-    TRY(mosld_adapter_init(t->adapter, err));
-    TRY(mosld_pass_commit(t->pass, err));
+        RT_TRY(mosld_adapter_create(model->dev, &model->config, &v->adapter, true, false, &t->adapter, err));
+    RT_TRY(mosld_pass_create(model, t->adapter, &params, &t->pass, err));
+    RT_TRY(mosld_adapter_commit(t->adapter, err));
+    RT_TRY(mosld_adapter_init(t->adapter, err));
+    RT_TRY(mosld_pass_commit(t->pass, err));
     return mosld_step_create(t->pass, &t->config, &t->step, err);
 }
 
@@ -128,10 +121,10 @@ static enum rt_status run_step(struct turn *t, const struct mosld_tokens *batch,
     float norm;
     bool skipped;
     double begin = mosld_bench_now(), processor_begin = processor_now();
-    TRY(mosld_step_begin(t->step, 1, err));
-    TRY(mosld_step_micro(t->step, batch, batch->n_targets, losses, err));
-    TRY(mosld_step_end(t->step, 1e-4, &norm, &skipped, err));
-    TRY(rt_finish(t->pass->model->dev, err));
+    RT_TRY(mosld_step_begin(t->step, 1, err));
+    RT_TRY(mosld_step_micro(t->step, batch, batch->n_targets, losses, err));
+    RT_TRY(mosld_step_end(t->step, 1e-4, &norm, &skipped, err));
+    RT_TRY(rt_finish(t->pass->model->dev, err));
     *wall = mosld_bench_now() - begin;
     *processor = processor_now() - processor_begin;
     return skipped ? rt_fail(err, RT_FAILED, "the gradient of a measured step is not finite") : RT_OK;
@@ -256,7 +249,7 @@ enum rt_status mosld_bench_steps(const struct mosld_bench *bench, struct mosld_m
                        model->positions);
     if (n == 0 || r.steps > MOST_TIMES || r.rounds > MOST_TIMES)
         return rt_fail(err, RT_USAGE, "steps, rounds: at most %d each, of at least one variant", MOST_TIMES);
-    TRY(mosld_bench_tokens(model->config.vocab_size, batch->rows, batch->length, &r.tokens, err));
+    RT_TRY(mosld_bench_tokens(model->config.vocab_size, batch->rows, batch->length, &r.tokens, err));
     r.times = calloc(2 * (size_t)n * r.rounds * r.steps, sizeof *r.times);
     r.ratios = calloc(r.rounds, sizeof *r.ratios);
     r.losses = calloc(r.tokens.n_targets, 2 * sizeof *r.losses);

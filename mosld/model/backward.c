@@ -8,13 +8,6 @@
 
 #include <math.h>
 
-#define TRY(call)                    \
-    do {                             \
-        enum rt_status st_ = (call); \
-        if (st_)                     \
-            return st_;              \
-    } while (0)
-
 static const struct rt_span nowhere;
 
 static struct op_rmsnorm norm_of(const struct mosld_pass *p, struct rt_span x, struct rt_span w, struct rt_span y)
@@ -46,20 +39,20 @@ static enum rt_status mlp_backward(struct mosld_pass *p, uint32_t l, struct rt_e
     struct mosld_layer_state *s = &p->layers[l];
     uint32_t d = p->model->config.hidden_size, F = p->model->config.intermediate_size;
     if (adapts(p, l, MOSLD_GROUP_DOWN))
-        TRY(op_swiglu(dev, s->gu, p->act, p->T, F, err));
+        RT_TRY(op_swiglu(dev, s->gu, p->act, p->T, F, err));
     struct rt_span dact = learns_below(p, l, MOSLD_GROUP_DOWN) ? p->dact : nowhere;
-    TRY(linear_backward(p, l, MOSLD_GROUP_DOWN, MOSLD_DOWN, p->dh, d, 0, dact, false, err));
-    TRY(linear_backward_group(p, l, MOSLD_GROUP_DOWN, p->act, dact, err));
+    RT_TRY(linear_backward(p, l, MOSLD_GROUP_DOWN, MOSLD_DOWN, p->dh, d, 0, dact, false, err));
+    RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_DOWN, p->act, dact, err));
     if (!dact.buffer)
         return RT_OK;
-    TRY(op_swiglu_bwd(dev, s->gu, p->dact, p->dgu, p->T, F, err));
+    RT_TRY(op_swiglu_bwd(dev, s->gu, p->dact, p->dgu, p->T, F, err));
     struct op_rmsnorm n = norm_of(p, s->h_mid, w->post_norm, p->norm_out);
     if (adapts(p, l, MOSLD_GROUP_GATE_UP))
-        TRY(op_rmsnorm(dev, &n, err));
+        RT_TRY(op_rmsnorm(dev, &n, err));
     struct rt_span dnorm = learns_below(p, l, MOSLD_GROUP_GATE_UP) ? p->dnorm : nowhere;
-    TRY(linear_backward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->dgu, 2 * F, 0, dnorm, false, err));
-    TRY(linear_backward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->dgu, 2 * F, F, dnorm, true, err));
-    TRY(linear_backward_group(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, dnorm, err));
+    RT_TRY(linear_backward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->dgu, 2 * F, 0, dnorm, false, err));
+    RT_TRY(linear_backward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->dgu, 2 * F, F, dnorm, true, err));
+    RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, dnorm, err));
     if (!dnorm.buffer)
         return RT_OK;
     n.y = p->dnorm;
@@ -73,14 +66,14 @@ static enum rt_status qkv_backward(struct mosld_pass *p, uint32_t l, struct rt_e
     struct rt_device *dev = p->model->dev;
     const struct mosld_layer *w = &p->model->layers[l];
     uint32_t D = c->head_dim, q = c->num_heads * D, stride = q + 2 * c->num_kv_heads * D;
-    TRY(op_rope(dev, &(struct op_rope){.x = p->dqkv, .table = p->model->rope_table, .pos = p->pos, .rows = p->T, .stride = stride,
+    RT_TRY(op_rope(dev, &(struct op_rope){.x = p->dqkv, .table = p->model->rope_table, .pos = p->pos, .rows = p->T, .stride = stride,
                                        .heads = c->num_heads + c->num_kv_heads, .head_dim = D, .inverse = true}, err));
     if (!c->qk_norm)
         return RT_OK;
     struct op_rmsnorm n = {.x = p->layers[l].qkv_raw, .w = w->q_norm, .y = p->dqkv, .x_stride = stride, .y_stride = stride, .rows = p->T,
                            .heads = c->num_heads, .cols = D, .eps = (float)c->rms_norm_eps};
     struct op_rmsnorm_bwd b = {.n = n, .dx = p->dqkv, .dx_stride = stride};
-    TRY(op_rmsnorm_bwd(dev, &b, err));
+    RT_TRY(op_rmsnorm_bwd(dev, &b, err));
     b.n.w = w->k_norm, b.n.x_col = b.n.y_col = b.dx_col = q, b.n.heads = c->num_kv_heads;
     return op_rmsnorm_bwd(dev, &b, err);
 }
@@ -93,22 +86,22 @@ static enum rt_status attention_backward(struct mosld_pass *p, uint32_t l, struc
     struct mosld_layer_state *s = &p->layers[l];
     uint32_t d = c->hidden_size, D = c->head_dim, q = c->num_heads * D, kv = c->num_kv_heads * D, stride = q + 2 * kv;
     struct rt_span d_o = learns_below(p, l, MOSLD_GROUP_O) ? p->d_o : nowhere;
-    TRY(linear_backward(p, l, MOSLD_GROUP_O, MOSLD_O, p->dh, d, 0, d_o, false, err));
-    TRY(linear_backward_group(p, l, MOSLD_GROUP_O, s->o, d_o, err));
+    RT_TRY(linear_backward(p, l, MOSLD_GROUP_O, MOSLD_O, p->dh, d, 0, d_o, false, err));
+    RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_O, s->o, d_o, err));
     if (!d_o.buffer)
         return RT_OK;
     struct op_attention a = {.qkv = s->qkv, .seg = p->seg, .o = s->o, .stats = s->stats, .T = p->T, .heads = c->num_heads,
                              .kv_heads = c->num_kv_heads, .head_dim = D, .scale = (float)(1 / sqrt((double)D))};
-    TRY(op_attention_bwd(dev, &(struct op_attention_bwd){.a = a, .d_o = p->d_o, .dqkv = p->dqkv}, err));
-    TRY(qkv_backward(p, l, err));
+    RT_TRY(op_attention_bwd(dev, &(struct op_attention_bwd){.a = a, .d_o = p->d_o, .dqkv = p->dqkv}, err));
+    RT_TRY(qkv_backward(p, l, err));
     struct op_rmsnorm n = norm_of(p, s->h_in, p->model->layers[l].input_norm, p->norm_out);
     if (adapts(p, l, MOSLD_GROUP_QKV))
-        TRY(op_rmsnorm(dev, &n, err));
+        RT_TRY(op_rmsnorm(dev, &n, err));
     struct rt_span dnorm = learns_below(p, l, MOSLD_GROUP_QKV) ? p->dnorm : nowhere;
     const uint32_t cols[3] = {0, q, q + kv};
     for (int i = 0; i < 3; i++)
-        TRY(linear_backward(p, l, MOSLD_GROUP_QKV, (enum mosld_linear)(MOSLD_Q + i), p->dqkv, stride, cols[i], dnorm, i > 0, err));
-    TRY(linear_backward_group(p, l, MOSLD_GROUP_QKV, p->norm_out, dnorm, err));
+        RT_TRY(linear_backward(p, l, MOSLD_GROUP_QKV, (enum mosld_linear)(MOSLD_Q + i), p->dqkv, stride, cols[i], dnorm, i > 0, err));
+    RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_QKV, p->norm_out, dnorm, err));
     if (!dnorm.buffer)
         return RT_OK;
     n.y = p->dnorm;
@@ -118,10 +111,10 @@ static enum rt_status attention_backward(struct mosld_pass *p, uint32_t l, struc
 enum rt_status mosld_backward(struct mosld_pass *p, struct rt_error *err)
 {
     for (uint32_t l = p->model->config.num_layers; l-- > p->adapter->lowest_layer;) {
-        TRY(rt_segment(p->model->dev, p->model->layers[l].backward_label, err));
-        TRY(mlp_backward(p, l, err));
+        RT_TRY(rt_segment(p->model->dev, p->model->layers[l].backward_label, err));
+        RT_TRY(mlp_backward(p, l, err));
         if (learns_below(p, l, MOSLD_GROUP_GATE_UP))
-            TRY(attention_backward(p, l, err));
+            RT_TRY(attention_backward(p, l, err));
     }
     return RT_OK;
 }

@@ -10,14 +10,6 @@
 
 #include <math.h>
 
-/* TRY(call): goes on while everything is fine. Every function here returns the first failure. */
-#define TRY(call)                    \
-    do {                             \
-        enum rt_status st_ = (call); \
-        if (st_)                     \
-            return st_;              \
-    } while (0)
-
 static struct op_rmsnorm norm_of(const struct mosld_pass *p, struct rt_span x, struct rt_span w, struct rt_span y, uint32_t rows)
 {
     uint32_t d = p->model->config.hidden_size;
@@ -34,18 +26,18 @@ static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_sp
     uint32_t D = c->head_dim, q = c->num_heads * D, kv = c->num_kv_heads * D, stride = q + 2 * kv;
     const uint32_t cols[3] = {0, q, q + kv};
     struct rt_span raw = c->qk_norm ? s->qkv_raw : s->qkv;
-    TRY(linear_project(p, l, MOSLD_GROUP_QKV, x, err));
+    RT_TRY(linear_project(p, l, MOSLD_GROUP_QKV, x, err));
     for (int i = 0; i < 3; i++) {
         struct linear_output out = {raw, stride, cols[i], w->bias[i].buffer ? OP_ADD_BIAS : OP_ADD_NONE, w->bias[i]};
-        TRY(linear_forward(p, l, MOSLD_GROUP_QKV, (enum mosld_linear)(MOSLD_Q + i), x, &out, err));
+        RT_TRY(linear_forward(p, l, MOSLD_GROUP_QKV, (enum mosld_linear)(MOSLD_Q + i), x, &out, err));
     }
     if (c->qk_norm) {
         struct op_rmsnorm n = {.x = raw, .w = w->q_norm, .y = s->qkv, .x_stride = stride, .y_stride = stride, .rows = p->T,
                                .heads = c->num_heads, .cols = D, .eps = (float)c->rms_norm_eps};
-        TRY(rt_copy(p->model->dev, s->qkv, 0, raw, 0, (uint64_t)p->T * stride * 4, err)); /* the values */
-        TRY(op_rmsnorm(p->model->dev, &n, err));
+        RT_TRY(rt_copy(p->model->dev, s->qkv, 0, raw, 0, (uint64_t)p->T * stride * 4, err)); /* the values */
+        RT_TRY(op_rmsnorm(p->model->dev, &n, err));
         n.w = w->k_norm, n.x_col = n.y_col = q, n.heads = c->num_kv_heads;
-        TRY(op_rmsnorm(p->model->dev, &n, err));
+        RT_TRY(op_rmsnorm(p->model->dev, &n, err));
     }
     return op_rope(p->model->dev, &(struct op_rope){.x = s->qkv, .table = p->model->rope_table, .pos = p->pos, .rows = p->T,
                                                     .stride = stride, .heads = c->num_heads + c->num_kv_heads, .head_dim = D}, err);
@@ -62,7 +54,7 @@ static enum rt_status attend(struct mosld_pass *p, uint32_t l, struct rt_error *
                                                                   .head_dim = c->head_dim, .scale = scale}, err);
     struct op_attention_cache a = {.qkv = s->qkv, .cache = s->cache, .o = s->o, .T = p->T, .pos0 = p->cached, .heads = c->num_heads,
                                    .kv_heads = c->num_kv_heads, .head_dim = c->head_dim, .scale = scale};
-    TRY(op_kv_append(p->model->dev, &a, err));
+    RT_TRY(op_kv_append(p->model->dev, &a, err));
     return op_attention_cache(p->model->dev, &a, err);
 }
 
@@ -73,30 +65,30 @@ static enum rt_status layer_forward(struct mosld_pass *p, uint32_t l, struct rt_
     struct rt_device *dev = p->model->dev;
     struct mosld_layer_state *s = &p->layers[l];
     uint32_t d = c->hidden_size, F = c->intermediate_size;
-    TRY(rt_segment(dev, w->forward_label, err));
+    RT_TRY(rt_segment(dev, w->forward_label, err));
     struct op_rmsnorm n = norm_of(p, s->h_in, w->input_norm, p->norm_out, p->T);
-    TRY(op_rmsnorm(dev, &n, err));
-    TRY(project_qkv(p, l, p->norm_out, err));
-    TRY(attend(p, l, err));
-    TRY(linear_project(p, l, MOSLD_GROUP_O, s->o, err));
-    TRY(linear_forward(p, l, MOSLD_GROUP_O, MOSLD_O, s->o, &(struct linear_output){s->h_mid, d, 0, OP_ADD_RESIDUAL, s->h_in}, err));
+    RT_TRY(op_rmsnorm(dev, &n, err));
+    RT_TRY(project_qkv(p, l, p->norm_out, err));
+    RT_TRY(attend(p, l, err));
+    RT_TRY(linear_project(p, l, MOSLD_GROUP_O, s->o, err));
+    RT_TRY(linear_forward(p, l, MOSLD_GROUP_O, MOSLD_O, s->o, &(struct linear_output){s->h_mid, d, 0, OP_ADD_RESIDUAL, s->h_in}, err));
     n = norm_of(p, s->h_mid, w->post_norm, p->norm_out, p->T);
-    TRY(op_rmsnorm(dev, &n, err));
-    TRY(linear_project(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, err));
-    TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F}, err));
-    TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F, .col = F}, err));
-    TRY(op_swiglu(dev, s->gu, p->act, p->T, F, err));
-    TRY(linear_project(p, l, MOSLD_GROUP_DOWN, p->act, err));
+    RT_TRY(op_rmsnorm(dev, &n, err));
+    RT_TRY(linear_project(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, err));
+    RT_TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F}, err));
+    RT_TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F, .col = F}, err));
+    RT_TRY(op_swiglu(dev, s->gu, p->act, p->T, F, err));
+    RT_TRY(linear_project(p, l, MOSLD_GROUP_DOWN, p->act, err));
     return linear_forward(p, l, MOSLD_GROUP_DOWN, MOSLD_DOWN, p->act, &(struct linear_output){h_next, d, 0, OP_ADD_RESIDUAL, s->h_mid}, err);
 }
 
 static enum rt_status decoder(struct mosld_pass *p, struct rt_error *err)
 {
-    TRY(linear_draw_masks(p, err));
-    TRY(op_embedding(p->model->dev, p->tokens, &p->model->embed, p->layers[0].h_in, p->T, err));
+    RT_TRY(linear_draw_masks(p, err));
+    RT_TRY(op_embedding(p->model->dev, p->tokens, &p->model->embed, p->layers[0].h_in, p->T, err));
     uint32_t layers = p->model->config.num_layers;
     for (uint32_t l = 0; l < layers; l++)
-        TRY(layer_forward(p, l, l + 1 < layers ? p->layers[l + 1].h_in : p->h_out, err));
+        RT_TRY(layer_forward(p, l, l + 1 < layers ? p->layers[l + 1].h_in : p->h_out, err));
     return RT_OK;
 }
 
@@ -109,11 +101,11 @@ enum rt_status mosld_forward(struct mosld_pass *p, const struct mosld_tokens *b,
     p->T = b->T;
     p->n_targets = b->n_targets;
     p->training = training;
-    TRY(rt_upload(dev, p->tokens, 0, b->tokens, 4ull * b->T, err));
-    TRY(rt_upload(dev, p->pos, 0, b->pos, 4ull * b->T, err));
-    TRY(rt_upload(dev, p->seg, 0, b->seg, 16ull * b->T, err));
-    TRY(rt_upload(dev, p->target_row, 0, b->target_row, 4ull * b->n_targets, err));
-    TRY(rt_upload(dev, p->target, 0, b->target, 4ull * b->n_targets, err));
+    RT_TRY(rt_upload(dev, p->tokens, 0, b->tokens, 4ull * b->T, err));
+    RT_TRY(rt_upload(dev, p->pos, 0, b->pos, 4ull * b->T, err));
+    RT_TRY(rt_upload(dev, p->seg, 0, b->seg, 16ull * b->T, err));
+    RT_TRY(rt_upload(dev, p->target_row, 0, b->target_row, 4ull * b->n_targets, err));
+    RT_TRY(rt_upload(dev, p->target, 0, b->target, 4ull * b->n_targets, err));
     return decoder(p, err);
 }
 
@@ -124,14 +116,14 @@ enum rt_status mosld_forward_cached(struct mosld_pass *p, const uint32_t *tokens
         return rt_fail(err, RT_FAILED, "%u more tokens do not fit the cache of %u, which holds %u", T, p->params.cache_tokens, p->cached);
     p->T = T;
     p->training = false;
-    TRY(rt_upload(dev, p->tokens, 0, tokens, 4ull * T, err));
+    RT_TRY(rt_upload(dev, p->tokens, 0, tokens, 4ull * T, err));
     for (uint32_t i = 0; i < T; i += 256) {
         uint32_t pos[256], n = T - i < 256 ? T - i : 256;
         for (uint32_t j = 0; j < n; j++)
             pos[j] = p->cached + i + j;
-        TRY(rt_upload(dev, p->pos, 4ull * i, pos, 4ull * n, err));
+        RT_TRY(rt_upload(dev, p->pos, 4ull * i, pos, 4ull * n, err));
     }
-    TRY(decoder(p, err));
+    RT_TRY(decoder(p, err));
     p->cached += T;
     return RT_OK;
 }
@@ -158,7 +150,7 @@ static enum rt_status head_slice(struct mosld_pass *p, uint32_t first, uint32_t 
 
 static enum rt_status pick_rows(struct mosld_pass *p, uint32_t n, struct rt_error *err)
 {
-    TRY(op_gather_rows(p->model->dev, p->h_out, p->target_row, p->picked, n, p->model->config.hidden_size, err));
+    RT_TRY(op_gather_rows(p->model->dev, p->h_out, p->target_row, p->picked, n, p->model->config.hidden_size, err));
     struct op_rmsnorm norm = norm_of(p, p->picked, p->model->norm, p->picked_norm, n);
     return op_rmsnorm(p->model->dev, &norm, err);
 }
@@ -168,24 +160,24 @@ enum rt_status mosld_loss(struct mosld_pass *p, float grad_scale, struct rt_erro
     const struct mosld_config *c = &p->model->config;
     struct rt_device *dev = p->model->dev;
     uint32_t n = p->n_targets, d = c->hidden_size;
-    TRY(pick_rows(p, n, err));
+    RT_TRY(pick_rows(p, n, err));
     for (uint32_t first = 0; first < n; first += p->params.max_slice) {
         uint32_t rows = n - first < p->params.max_slice ? n - first : p->params.max_slice, skip;
-        TRY(rt_segment(dev, "output head", err));
-        TRY(head_slice(p, first, rows, err));
-        TRY(op_cross_entropy(dev, &(struct op_cross_entropy){.logits = p->logits, .targets = p->target, .loss = p->loss, .n = rows,
+        RT_TRY(rt_segment(dev, "output head", err));
+        RT_TRY(head_slice(p, first, rows, err));
+        RT_TRY(op_cross_entropy(dev, &(struct op_cross_entropy){.logits = p->logits, .targets = p->target, .loss = p->loss, .n = rows,
                                                              .V = c->vocab_size, .row0 = first, .grad_scale = grad_scale}, err));
         if (grad_scale != 0) {
             struct rt_span dx = rows_of(p->dpicked, first, rows, d, &skip);
-            TRY(op_matmul_nn(dev, &(struct op_matmul){.x = p->logits, .x_stride = c->vocab_size, .w = &p->model->head, .y = dx,
+            RT_TRY(op_matmul_nn(dev, &(struct op_matmul){.x = p->logits, .x_stride = c->vocab_size, .w = &p->model->head, .y = dx,
                                                       .y_stride = d, .y_col = skip, .rows = rows}, err));
         }
     }
     if (grad_scale == 0)
         return RT_OK;
     struct op_rmsnorm_bwd bwd = {.n = norm_of(p, p->picked, p->model->norm, p->dpicked, n), .dx = p->dpicked, .dx_stride = d};
-    TRY(op_rmsnorm_bwd(dev, &bwd, err));
-    TRY(rt_fill(dev, rt_span_part(p->dh, 0, 4ull * p->T * d), 0, err));
+    RT_TRY(op_rmsnorm_bwd(dev, &bwd, err));
+    RT_TRY(rt_fill(dev, rt_span_part(p->dh, 0, 4ull * p->T * d), 0, err));
     return op_scatter_rows(dev, p->dpicked, p->target_row, p->dh, n, d, err);
 }
 
@@ -193,8 +185,8 @@ enum rt_status mosld_logits(struct mosld_pass *p, const uint32_t *rows, uint32_t
 {
     if (n > p->params.max_slice)
         return rt_fail(err, RT_FAILED, "%u rows of logits do not fit the slice of %u", n, p->params.max_slice);
-    TRY(rt_upload(p->model->dev, p->target_row, 0, rows, 4ull * n, err));
-    TRY(pick_rows(p, n, err));
-    TRY(head_slice(p, 0, n, err));
+    RT_TRY(rt_upload(p->model->dev, p->target_row, 0, rows, 4ull * n, err));
+    RT_TRY(pick_rows(p, n, err));
+    RT_TRY(head_slice(p, 0, n, err));
     return rt_download(p->model->dev, p->logits, 0, out, 4ull * n * p->model->config.vocab_size, err);
 }

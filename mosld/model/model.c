@@ -9,13 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRY(call)                    \
-    do {                             \
-        enum rt_status st_ = (call); \
-        if (st_)                     \
-            return st_;              \
-    } while (0)
-
 /* ---- layout ---- */
 
 static enum op_wtype type_on_device(enum dtype dtype, int weights)
@@ -90,11 +83,11 @@ static enum rt_status plan_layer(struct mosld_model *m, const struct mosld_model
     snprintf(layer->backward_label, sizeof layer->backward_label, "layer %u backward", l);
     for (int i = 0; i < MOSLD_LINEARS; i++) {
         linear_tensor(name, l, i);
-        TRY(plan_matrix(m, file, name, weights, &layer->linear[i], err));
+        RT_TRY(plan_matrix(m, file, name, weights, &layer->linear[i], err));
     }
     for (size_t i = 0; i < N_VECTORS; i++) {
         layer_tensor(name, l, vectors[i].name);
-        TRY(plan_vector(m, file, name, vector_of(layer, i), err));
+        RT_TRY(plan_vector(m, file, name, vector_of(layer, i), err));
     }
     return RT_OK;
 }
@@ -114,13 +107,13 @@ enum rt_status mosld_model_create(struct rt_device *dev, const struct mosld_mode
     m->layers = calloc(m->config.num_layers, sizeof *m->layers);
     if (!m->layers)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the model");
-    TRY(rt_arena_create(dev, "weights", &m->arena, err));
-    TRY(plan_matrix(m, file, "model.embed_tokens.weight", weights, &m->embed, err));
+    RT_TRY(rt_arena_create(dev, "weights", &m->arena, err));
+    RT_TRY(plan_matrix(m, file, "model.embed_tokens.weight", weights, &m->embed, err));
     for (uint32_t l = 0; l < m->config.num_layers; l++)
-        TRY(plan_layer(m, file, l, weights, err));
-    TRY(plan_vector(m, file, "model.norm.weight", &m->norm, err));
+        RT_TRY(plan_layer(m, file, l, weights, err));
+    RT_TRY(plan_vector(m, file, "model.norm.weight", &m->norm, err));
     if (!m->config.tie_word_embeddings)
-        TRY(plan_matrix(m, file, "lm_head.weight", weights, &m->head, err));
+        RT_TRY(plan_matrix(m, file, "lm_head.weight", weights, &m->head, err));
     return rt_arena_add(m->arena, 4ull * positions * m->config.head_dim, "RoPE table", &m->rope_table, err);
 }
 
@@ -225,22 +218,22 @@ static enum rt_status make_rope_table(struct mosld_model *m, struct rt_error *er
 enum rt_status mosld_model_load(struct mosld_model *m, const struct mosld_model_file *file, struct rt_error *err)
 {
     char name[96];
-    TRY(rt_arena_commit(m->arena, err));
-    TRY(load_matrix(m, file, "model.embed_tokens.weight", &m->embed, err));
+    RT_TRY(rt_arena_commit(m->arena, err));
+    RT_TRY(load_matrix(m, file, "model.embed_tokens.weight", &m->embed, err));
     for (uint32_t l = 0; l < m->config.num_layers; l++) {
         for (int i = 0; i < MOSLD_LINEARS; i++) {
             linear_tensor(name, l, i);
-            TRY(load_matrix(m, file, name, &m->layers[l].linear[i], err));
+            RT_TRY(load_matrix(m, file, name, &m->layers[l].linear[i], err));
         }
         for (size_t i = 0; i < N_VECTORS; i++) {
             layer_tensor(name, l, vectors[i].name);
-            TRY(load_vector(m, file, name, *vector_of(&m->layers[l], i), err));
+            RT_TRY(load_vector(m, file, name, *vector_of(&m->layers[l], i), err));
         }
     }
-    TRY(load_vector(m, file, "model.norm.weight", m->norm, err));
+    RT_TRY(load_vector(m, file, "model.norm.weight", m->norm, err));
     if (m->config.tie_word_embeddings)
         m->head = m->embed;
     else
-        TRY(load_matrix(m, file, "lm_head.weight", &m->head, err));
+        RT_TRY(load_matrix(m, file, "lm_head.weight", &m->head, err));
     return make_rope_table(m, err);
 }

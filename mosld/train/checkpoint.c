@@ -18,13 +18,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TRY(call)                    \
-    do {                             \
-        enum rt_status st_ = (call); \
-        if (st_)                     \
-            return st_;              \
-    } while (0)
-
 /* ---- writing ---- */
 
 enum rt_status run_save_adapter(struct mosld_run *run, const char *dir, struct rt_error *err)
@@ -75,7 +68,7 @@ static enum rt_status state_json(struct mosld_run *run, cJSON *json, struct rt_e
 {
     char hash[32];
     const struct rt_device_info *info = rt_device_info(run->pass->model->dev);
-    TRY(run_fingerprint(run, hash, err));
+    RT_TRY(run_fingerprint(run, hash, err));
     cJSON_AddStringToObject(json, "mosld_version", MOSLD_VERSION);
     cJSON_AddNumberToObject(json, "global_step", (double)run->step);
     cJSON_AddNumberToObject(json, "max_steps", (double)run->plan.steps);
@@ -147,10 +140,10 @@ static void remove_old(struct mosld_run *run)
 
 static enum rt_status write_checkpoint(struct mosld_run *run, const char *dir, struct rt_error *err)
 {
-    TRY(file_make_folders(dir, err));
-    TRY(run_save_adapter(run, dir, err));
-    TRY(write_moments(run, dir, err));
-    TRY(write_state(run, dir, err));
+    RT_TRY(file_make_folders(dir, err));
+    RT_TRY(run_save_adapter(run, dir, err));
+    RT_TRY(write_moments(run, dir, err));
+    RT_TRY(write_state(run, dir, err));
     return file_sync_folder(dir, err);
 }
 
@@ -231,7 +224,7 @@ static enum rt_status check_sums(cJSON *json, const char *path, const char *dir,
     const cJSON *sums;
     char own[32];
     const char *said;
-    TRY(json_string(json, "checksum", path, &said, err));
+    RT_TRY(json_string(json, "checksum", path, &said, err));
     cJSON *item = cJSON_DetachItemFromObjectCaseSensitive(json, "checksum");
     enum rt_status st = state_checksum(json, own, err);
     bool same = strcmp(own, item->valuestring) == 0;
@@ -240,12 +233,12 @@ static enum rt_status check_sums(cJSON *json, const char *path, const char *dir,
         return st ? st
                   : rt_fail(err, RT_BAD_FILE,
                             "%s: is damaged: its checksum is not its own; go on from an earlier checkpoint", path);
-    TRY(json_object(json, "checksums", path, &sums, err));
+    RT_TRY(json_object(json, "checksums", path, &sums, err));
     for (size_t i = 0; i < sizeof checked_files / sizeof *checked_files; i++) {
         const char *wanted;
         char hash[32];
-        TRY(json_string(sums, checked_files[i], path, &wanted, err));
-        TRY(checksum(dir, checked_files[i], hash, err));
+        RT_TRY(json_string(sums, checked_files[i], path, &wanted, err));
+        RT_TRY(checksum(dir, checked_files[i], hash, err));
         if (strcmp(hash, wanted) != 0)
             return rt_fail(
                 err, RT_BAD_FILE,
@@ -259,10 +252,10 @@ static enum rt_status check_same_run(struct mosld_run *run, const cJSON *json, c
 {
     const char *hash, *device, *driver;
     char mine[32];
-    TRY(run_fingerprint(run, mine, err));
-    TRY(json_string(json, "fingerprint", path, &hash, err));
-    TRY(json_string_or(json, "device", path, "", &device, err));
-    TRY(json_string_or(json, "driver", path, "", &driver, err));
+    RT_TRY(run_fingerprint(run, mine, err));
+    RT_TRY(json_string(json, "fingerprint", path, &hash, err));
+    RT_TRY(json_string_or(json, "device", path, "", &device, err));
+    RT_TRY(json_string_or(json, "driver", path, "", &driver, err));
     if (strcmp(hash, mine) != 0)
         return rt_fail(err, RT_USAGE,
                        "%s belongs to a run with other options, another model or other task data: give the same ones "
@@ -280,16 +273,16 @@ static enum rt_status check_same_run(struct mosld_run *run, const cJSON *json, c
 static enum rt_status read_state(struct mosld_run *run, const cJSON *json, const char *path, struct rt_error *err)
 {
     int64_t step, updates, skipped, micro, tokens, best_step;
-    TRY(check_same_run(run, json, path, err));
-    TRY(json_integer(json, "global_step", path, 0, (int64_t)run->plan.steps, &step, err));
-    TRY(json_integer(json, "optimizer_updates", path, 0, step, &updates, err));
-    TRY(json_integer_or(json, "skipped_steps", path, 0, step, 0, &skipped, err));
-    TRY(json_bool_or(json, "evaluation_pending", path, false, &run->evaluation_pending, err));
-    TRY(json_integer(json, "micro_steps", path, 0, JSON_INT_MAX, &micro, err));
-    TRY(json_integer_or(json, "tokens", path, 0, JSON_INT_MAX, 0, &tokens, err));
-    TRY(json_number_or(json, "seconds", path, 0, 1e12, 0, &run->seconds, err));
-    TRY(json_number_or(json, "best_metric", path, -1e30, 1e30, NAN, &run->best, err));
-    TRY(json_integer_or(json, "best_global_step", path, 0, step, 0, &best_step, err));
+    RT_TRY(check_same_run(run, json, path, err));
+    RT_TRY(json_integer(json, "global_step", path, 0, (int64_t)run->plan.steps, &step, err));
+    RT_TRY(json_integer(json, "optimizer_updates", path, 0, step, &updates, err));
+    RT_TRY(json_integer_or(json, "skipped_steps", path, 0, step, 0, &skipped, err));
+    RT_TRY(json_bool_or(json, "evaluation_pending", path, false, &run->evaluation_pending, err));
+    RT_TRY(json_integer(json, "micro_steps", path, 0, JSON_INT_MAX, &micro, err));
+    RT_TRY(json_integer_or(json, "tokens", path, 0, JSON_INT_MAX, 0, &tokens, err));
+    RT_TRY(json_number_or(json, "seconds", path, 0, 1e12, 0, &run->seconds, err));
+    RT_TRY(json_number_or(json, "best_metric", path, -1e30, 1e30, NAN, &run->best, err));
+    RT_TRY(json_integer_or(json, "best_global_step", path, 0, step, 0, &best_step, err));
     if ((uint64_t)micro != run->plan.step_begin[step])
         return rt_fail(err, RT_BAD_FILE, "%s: \"micro_steps\" is %lld, and step %lld begins at %llu", path,
                        (long long)micro, (long long)step, (unsigned long long)run->plan.step_begin[step]);

@@ -11,13 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TRY(call)                    \
-    do {                             \
-        enum rt_status st_ = (call); \
-        if (st_)                     \
-            return st_;              \
-    } while (0)
-
 static double now(void)
 {
     struct timespec t;
@@ -86,7 +79,7 @@ static enum rt_status measure(struct mosld_run *run, struct rt_error *err)
     for (uint32_t t = 0; t < p->n_eval_tasks; t++) {
         struct mosld_batch_plan *plan = &run->eval_plans[t];
         const struct mosld_examples *ex = p->eval_tasks[t].examples;
-        TRY(mosld_batch_plan_create(ex, 0, run->most_tokens, plan, err));
+        RT_TRY(mosld_batch_plan_create(ex, 0, run->most_tokens, plan, err));
         for (uint32_t b = 0; b < plan->n_batches; b++) {
             uint64_t n = 0;
             for (uint32_t i = plan->first[b]; i < plan->first[b + 1]; i++)
@@ -124,8 +117,8 @@ static enum rt_status check_memory(struct mosld_run *run, struct rt_error *err)
 static enum rt_status make_plan(struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_train_config *c = run->config;
-    TRY(make_sampler(run, err));
-    TRY(mosld_plan_create(
+    RT_TRY(make_sampler(run, err));
+    RT_TRY(mosld_plan_create(
         run->sampler,
         &(struct mosld_plan_params){.rows = c->per_device_train_batch_size,
                                     .accumulate = c->gradient_accumulation_steps,
@@ -135,11 +128,11 @@ static enum rt_status make_plan(struct mosld_run *run, struct rt_error *err)
                                     .length = row_length,
                                     .user = run},
         &run->plan, err));
-    TRY(measure(run, err));
+    RT_TRY(measure(run, err));
     struct mosld_model *model = run->params->model;
-    TRY(mosld_adapter_create(model->dev, &model->config, &run->adapter_params, true, run->params->dropout_mask != NULL,
+    RT_TRY(mosld_adapter_create(model->dev, &model->config, &run->adapter_params, true, run->params->dropout_mask != NULL,
                              &run->adapter, err));
-    TRY(mosld_pass_create(
+    RT_TRY(mosld_pass_create(
         model, run->adapter,
         &(struct mosld_pass_params){.max_tokens = run->most_tokens, .max_targets = run->most_targets, .trains = true},
         &run->pass, err));
@@ -181,11 +174,11 @@ static enum rt_status evaluate_batch(struct mosld_run *run, uint32_t task, const
 {
     mosld_batch_clear(&run->batch);
     for (uint32_t i = plan->first[b]; i < plan->first[b + 1]; i++)
-        TRY(mosld_batch_add(&run->batch, run->params->eval_tasks[task].examples, task, plan->order[i], err));
+        RT_TRY(mosld_batch_add(&run->batch, run->params->eval_tasks[task].examples, task, plan->order[i], err));
     struct mosld_tokens tokens = tokens_of(&run->batch);
-    TRY(mosld_forward(run->pass, &tokens, false, err));
-    TRY(mosld_loss(run->pass, 0, err));
-    TRY(rt_download(run->pass->model->dev, run->pass->loss, 0, run->losses, 8ull * tokens.n_targets, err));
+    RT_TRY(mosld_forward(run->pass, &tokens, false, err));
+    RT_TRY(mosld_loss(run->pass, 0, err));
+    RT_TRY(rt_download(run->pass->model->dev, run->pass->loss, 0, run->losses, 8ull * tokens.n_targets, err));
     for (uint32_t i = 0; i < tokens.n_targets; i++) {
         float loss;
         memcpy(&loss, &run->losses[2 * i], 4);
@@ -208,7 +201,7 @@ static enum rt_status evaluate(struct mosld_run *run, bool *best, struct rt_erro
         for (uint32_t b = 0; b < run->eval_plans[t].n_batches; b++) {
             if (p->events.evaluating)
                 p->events.evaluating(p->events.user, done++, of);
-            TRY(evaluate_batch(run, t, &run->eval_plans[t], b, &sum, &count, err));
+            RT_TRY(evaluate_batch(run, t, &run->eval_plans[t], b, &sum, &count, err));
         }
         run->eval_loss[t] = count ? sum / (double)count : NAN;
         mean += run->eval_loss[t] / p->n_eval_tasks;
@@ -232,10 +225,10 @@ static enum rt_status run_micro(struct mosld_run *run, const struct mosld_micro_
     mosld_batch_clear(&run->batch);
     for (uint32_t i = 0; i < m->rows; i++) {
         struct mosld_row row = mosld_sampler_at(run->sampler, m->first + i);
-        TRY(mosld_batch_add(&run->batch, run->params->tasks[row.task].examples, row.task, row.row, err));
+        RT_TRY(mosld_batch_add(&run->batch, run->params->tasks[row.task].examples, row.task, row.row, err));
     }
     struct mosld_tokens tokens = tokens_of(&run->batch);
-    TRY(mosld_step_micro(run->stepper, &tokens, targets, run->losses, err));
+    RT_TRY(mosld_step_micro(run->stepper, &tokens, targets, run->losses, err));
     for (uint32_t i = 0; i < tokens.n_targets; i++) {
         uint32_t task = run->batch.parts[run->batch.target_part[i]].task;
         float loss;
@@ -285,7 +278,7 @@ static enum rt_status report_step(struct mosld_run *run, struct mosld_train_prog
     p->tokens_per_second = (double)p->tokens / p->seconds;
     p->seconds_left = (now() - session) / (double)(run->step - session_begin) * (double)(run->plan.steps - run->step);
     run->seconds += p->seconds;
-    TRY(run_log_step(run, p, err));
+    RT_TRY(run_log_step(run, p, err));
     if (run->params->events.step)
         run->params->events.step(run->params->events.user, p);
     return RT_OK;
@@ -302,17 +295,17 @@ static enum rt_status one_step(struct mosld_run *run, uint64_t session_begin, do
     }
     memset(run->task_loss, 0, run->params->n_tasks * sizeof *run->task_loss);
     memset(run->task_targets, 0, run->params->n_tasks * sizeof *run->task_targets);
-    TRY(mosld_step_begin(run->stepper, (uint32_t)(last - first), err));
+    RT_TRY(mosld_step_begin(run->stepper, (uint32_t)(last - first), err));
     for (uint64_t i = first; i < last; i++)
-        TRY(run_micro(run, &run->plan.micro[i], targets, err));
+        RT_TRY(run_micro(run, &run->plan.micro[i], targets, err));
     if (run->params->dump_gradients && run->step == 0)
-        TRY(dump_gradients(run, err));
+        RT_TRY(dump_gradients(run, err));
     struct mosld_train_progress p = {.steps = run->plan.steps,
                                      .tokens = tokens,
                                      .aux_loss = mosld_step_aux_loss(run->stepper),
                                      .learning_rate = learning_rate(run)};
     float norm;
-    TRY(mosld_step_end(run->stepper, p.learning_rate, &norm, &p.skipped, err));
+    RT_TRY(mosld_step_end(run->stepper, p.learning_rate, &norm, &p.skipped, err));
     run->skipped += p.skipped;
     p.skipped_steps = run->skipped;
     p.loss = finish_losses(run);
@@ -335,12 +328,12 @@ static enum rt_status after_step(struct mosld_run *run, struct rt_error *err)
     bool last = run->step == run->plan.steps, interrupted = run->params->interrupted && *run->params->interrupted;
     bool stop = interrupted && (!last || run->evaluation_pending), best = false;
     if (run->evaluation_pending && !stop) {
-        TRY(evaluate(run, &best, err));
+        RT_TRY(evaluate(run, &best, err));
         run->saved_step = 0; /* a checkpoint of this step says that the evaluation is still to come */
     }
     if (stop || due(run->step, c->save_steps) || (last && c->save_steps) ||
         (best && c->load_best_model_at_end && !last))
-        TRY(run_save_checkpoint(run, err));
+        RT_TRY(run_save_checkpoint(run, err));
     return stop ? rt_fail(err, RT_INTERRUPTED,
                           "interrupted after step %llu of %llu; go on with --resume-from-checkpoint last",
                           (unsigned long long)run->step, (unsigned long long)run->plan.steps)
@@ -352,12 +345,12 @@ static enum rt_status steps(struct mosld_run *run, struct rt_error *err)
     uint64_t session_begin = run->step;
     double session = now();
     if (run->evaluation_pending)
-        TRY(after_step(run, err));
+        RT_TRY(after_step(run, err));
     while (run->step < run->plan.steps) {
-        TRY(one_step(run, session_begin, session, err));
+        RT_TRY(one_step(run, session_begin, session, err));
         run->evaluation_pending =
             run->params->n_eval_tasks && (due(run->step, run->config->eval_steps) || run->step == run->plan.steps);
-        TRY(after_step(run, err));
+        RT_TRY(after_step(run, err));
     }
     return RT_OK;
 }
@@ -373,9 +366,9 @@ static enum rt_status allocate(struct mosld_run *run, struct rt_error *err)
     run->eval_loss = calloc(p->n_eval_tasks + 1, sizeof *run->eval_loss);
     if (!run->losses || !run->task_loss || !run->task_targets || !run->eval_loss)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the run");
-    TRY(mosld_adapter_commit(run->adapter, err));
-    TRY(mosld_pass_commit(run->pass, err));
-    TRY(mosld_step_create(run->pass, run->config, &run->stepper, err));
+    RT_TRY(mosld_adapter_commit(run->adapter, err));
+    RT_TRY(mosld_pass_commit(run->pass, err));
+    RT_TRY(mosld_step_create(run->pass, run->config, &run->stepper, err));
     return mosld_model_load(p->model, p->file, err);
 }
 
@@ -383,11 +376,11 @@ static enum rt_status start(struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_train_params *p = run->params;
     char *checkpoint = NULL;
-    TRY(run_open_folder(run, err));
-    TRY(allocate(run, err));
-    TRY(op_prepare_all(p->model->dev, err));
+    RT_TRY(run_open_folder(run, err));
+    RT_TRY(allocate(run, err));
+    RT_TRY(op_prepare_all(p->model->dev, err));
     if (p->dropout_mask)
-        TRY(mosld_adapter_read_masks(run->adapter, p->dropout_mask, err));
+        RT_TRY(mosld_adapter_read_masks(run->adapter, p->dropout_mask, err));
     enum rt_status st = RT_OK;
     if (p->resume)
         st = run_find_checkpoint(p, &checkpoint, err);
@@ -413,9 +406,9 @@ static enum rt_status finish(struct mosld_run *run, struct rt_error *err)
     if (run->config->load_best_model_at_end && run->best_step && run->best_step != run->step) {
         char path[4096];
         snprintf(path, sizeof path, "%s/checkpoint-%06llu", run->params->out, (unsigned long long)run->best_step);
-        TRY(mosld_adapter_read(run->adapter, path, err));
+        RT_TRY(mosld_adapter_read(run->adapter, path, err));
     }
-    TRY(run_save_adapter(run, run->params->out, err));
+    RT_TRY(run_save_adapter(run, run->params->out, err));
     if (run->params->events.saved)
         run->params->events.saved(run->params->events.user, run->params->out);
     return RT_OK;
