@@ -3,6 +3,7 @@
 #include "tests/support/op_test.h"
 
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 
 /* SmolLM2-135M's shapes; nothing is loaded. */
@@ -43,12 +44,12 @@ START_TEST(the_plan_has_no_square_and_no_full_logits)
         fprintf(stderr, "%5llu tokens: %.0f MiB\n", (unsigned long long)T[i], (double)bytes[i] / (1 << 20));
         mosld_pass_destroy(&pass);
     }
-    /* Linear in T, but for one slice of logits: four times the tokens are at most four times the bytes. */
-    ck_assert(bytes[1] <= 4 * bytes[0] && bytes[2] <= 4 * bytes[1]);
-    /* One [T, T] matrix for each of nine heads, or [T, V] logits, would be more than everything that a token costs: 30 layers' activations. */
-    uint64_t token = (bytes[2] - bytes[1]) / (T[2] - T[1]);
-    ck_assert_msg(token < 8192ull * 4 * 9, "%llu bytes a token", (unsigned long long)token);
-    ck_assert_msg(bytes[2] - 8192 * token < 8192ull * 49152 * 4 / 8, "%llu bytes that do not grow with T", (unsigned long long)(bytes[2] - 8192 * token));
+    /* Each token costs the same, however many there are: one [T, T] matrix of one head would already make the second slope 6 % steeper. */
+    double first = (double)(bytes[1] - bytes[0]) / (double)(T[1] - T[0]), second = (double)(bytes[2] - bytes[1]) / (double)(T[2] - T[1]);
+    ck_assert_msg(fabs(second / first - 1) < 0.005, "a token costs %g bytes among few, %g among many", first, second);
+    /* And what does not grow with T is far below [T, V] logits, 1.5 GiB: one slice of them, and little else. */
+    double constant = (double)bytes[2] - second * (double)T[2];
+    ck_assert_msg(constant < 8192.0 * 49152 * 4 / 8, "%g bytes do not grow with T", constant);
     mosld_adapter_destroy(&adapter);
 }
 END_TEST
