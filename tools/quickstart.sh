@@ -53,12 +53,12 @@ say "After"
 "$mosld" eval --model "$MODEL" --adapter "$run" --device "$DEVICE" --task "gsm8k=$data/gsm8k" --limit $LIMIT
 
 say "What the two say"
-question="Question: Which of these would help a plant to make its own food?
+question="Question: What gas do plants take in from the air?
 Answer:"
 printf '%s\n\n-- the model as it is:\n' "$question"
-"$mosld" generate --model "$MODEL" --device "$DEVICE" --prompt "$question" --max-new-tokens 24 2>/dev/null
+"$mosld" generate --model "$MODEL" --device "$DEVICE" --prompt "$question" --max-new-tokens 16 2>/dev/null
 printf '\n-- with the adapter:\n'
-"$mosld" generate --model "$MODEL" --adapter "$run" --device "$DEVICE" --prompt "$question" --max-new-tokens 24 2>/dev/null
+"$mosld" generate --model "$MODEL" --adapter "$run" --device "$DEVICE" --prompt "$question" --max-new-tokens 16 2>/dev/null
 
 # Where no GPU is there, three steps through Vulkan on Mesa's CPU driver show that both devices compute the same.
 if "$mosld" devices --json | grep -q llvmpipe && ! "$mosld" devices --json | grep -Eq '"class": *"(discrete|integrated|virtual)"'; then
