@@ -61,7 +61,7 @@ printf '\n-- with the adapter:\n'
 "$mosld" generate --model "$MODEL" --adapter "$run" --device "$DEVICE" --prompt "$question" --max-new-tokens 16 2>/dev/null
 
 # Where no GPU is there, three steps through Vulkan on Mesa's CPU driver show that both devices compute the same.
-if "$mosld" devices --json | grep -q llvmpipe && ! "$mosld" devices --json | grep -Eq '"class": *"(discrete|integrated|virtual)"'; then
+if "$mosld" devices --json | grep -q llvmpipe && ! "$mosld" devices --json | grep -Eq '"class":[[:space:]]*"(discrete|integrated|virtual)"'; then
     say "Three small steps on the host and through Vulkan on Mesa's CPU driver"
     sh "$ROOT/tools/compare_devices.sh" "$mosld" "$MODEL" "$WORK" llvmpipe
 fi
