@@ -1,6 +1,7 @@
 /* tests/test_cli_commands.c - every command as it is typed: help, wrong options, wrong files, devices, and what goes to
  * which output. */
 #include "tests/support/program.h"
+#include "tests/support/skip.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -287,7 +288,7 @@ END_TEST
 START_TEST(the_progress_line_fits)
 {
     if (system("command -v script >/dev/null") != 0) {
-        fprintf(stderr, "SKIPPED: there is no script(1) to make a terminal with\n");
+        test_skipped("there is no script(1) to make a terminal with");
         return;
     }
     char line[2048];

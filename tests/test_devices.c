@@ -1,4 +1,6 @@
 /* tests/test_devices.c - the command `mosld devices`. */
+#include "tests/support/vk_test.h"
+
 #include <cjson/cJSON.h>
 #include <check.h>
 #include <stdio.h>
@@ -59,6 +61,9 @@ END_TEST
 
 START_TEST(a_clamp_is_shown)
 {
+    char name[32];
+    if (!vk_test_name(name, sizeof name))
+        return;
     ck_assert_int_eq(run("MOSLD_CAPS=minimal", "--json"), 0);
     cJSON *root = parsed(), *d;
     cJSON_ArrayForEach(d, cJSON_GetObjectItem(root, "devices")) {

@@ -1,6 +1,7 @@
 /* tests/test_train_resume.c - runs that are killed, interrupted, refused or find bad checkpoints: nothing is lost, and
  * the bits stay. */
 #include "tests/support/program.h"
+#include "tests/support/skip.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -354,7 +355,7 @@ START_TEST(a_disk_that_is_full)
 {
     ck_assert_int_eq(mkdir("disk", 0777), 0);
     if (mount("none", "disk", "tmpfs", 0, "size=400k") != 0) {
-        fprintf(stderr, "SKIPPED: no small file system can be mounted here\n");
+        test_skipped("no small file system can be mounted here");
         return;
     }
     /* Each checkpoint takes about 150 KiB. What fits is whole, what does not leaves nothing behind. */

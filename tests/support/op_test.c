@@ -1,6 +1,8 @@
 /* tests/support/op_test.c - see op_test.h. */
 #include "tests/support/op_test.h"
 
+#include "tests/support/vk_test.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -20,37 +22,16 @@ struct rt_device *test_host(void)
     return host_device;
 }
 
-static bool find_vulkan(char *name, size_t size)
-{
-    const char *wanted = getenv("MOSLD_TEST_DEVICE");
-    if (wanted && strcmp(wanted, "none") == 0)
-        return false;
-    struct rt_device_info *list;
-    size_t count;
-    struct rt_error err = {0};
-    bool found = false;
-    ck_assert_msg(rt_devices_list(&list, &count, NULL, 0, &err) == RT_OK, "%s", err.text);
-    for (size_t i = 0; i < count && !found; i++)
-        if (list[i].kind == RT_VULKAN && (!wanted || strstr(list[i].name, wanted) || strstr(list[i].driver, wanted))) {
-            snprintf(name, size, "%d", list[i].index);
-            found = true;
-        }
-    free(list);
-    return found;
-}
-
 struct rt_device *test_vulkan(void)
 {
     static bool looked;
     char name[32];
     if (!looked) {
         looked = true;
-        if (find_vulkan(name, sizeof name)) {
+        if (vk_test_name(name, sizeof name)) {
             struct rt_error err = {0};
             struct rt_device_params params = {.name = name, .validate = true};
             ck_assert_msg(rt_device_open(&params, &vulkan_device, &err) == RT_OK, "%s", err.text);
-        } else {
-            fprintf(stderr, "SKIPPED: no Vulkan device, so only the host is tested\n");
         }
     }
     return vulkan_device;

@@ -27,8 +27,8 @@ struct op_case {
 };
 
 /* The devices that tests run on: the host, and every Vulkan device that the environment MOSLD_TEST_DEVICE names (default: the first
- * Vulkan device; "none" for none), opened once under the validation layer. The Vulkan one is NULL where there is none: it is then
- * reported as skipped on standard error, once. */
+ * Vulkan device; "none" for none), opened once under the validation layer. The Vulkan one is NULL where there is none: the program
+ * then counts as skipped (skip.h). */
 struct rt_device *test_host(void);
 struct rt_device *test_vulkan(void);
 

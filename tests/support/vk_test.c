@@ -2,6 +2,7 @@
 #include "tests/support/vk_test.h"
 
 #include "shaders/test_push.h"
+#include "tests/support/skip.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -34,7 +35,7 @@ bool vk_test_name(char *name, size_t size)
         }
     free(list);
     if (!found)
-        fprintf(stderr, "SKIPPED: no Vulkan device%s%s for this test (%s)\n", wanted ? " named " : "", wanted ? wanted : "", note);
+        test_skipped("no Vulkan device%s%s, so only what runs on the host is tested (%s)", wanted ? " named " : "", wanted ? wanted : "", note);
     return found;
 }
 

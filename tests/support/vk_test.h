@@ -7,7 +7,7 @@
 
 #include "runtime/rt.h"
 
-/* False, and said aloud on standard error, when this machine has no such device. With the environment as it is at the call. */
+/* False, and the test program counts as skipped (skip.h), when this machine has no such device. With the environment as it is at the call. */
 bool vk_test_name(char *name, size_t size);
 
 /* Opens it under the validation layer with `caps` as MOSLD_CAPS (NULL: leave the environment alone); `params` may be NULL, its name is
