@@ -15,11 +15,6 @@ const struct rt_kernel vk_test_add = {
 const struct rt_kernel vk_test_double = {"test_double", sizeof(struct test_push), 1, {{"x", RT_READ_WRITE}}};
 const struct rt_kernel vk_test_slow = {"test_slow", sizeof(struct test_push), 1, {{"x", RT_READ_WRITE}}};
 
-/* The validation layer and LLVM keep memory of their own to the end, in libraries that are unloaded by then and so cannot be told apart
- * or suppressed. What mosld itself leaves to Vulkan is tested by closing_leaves_nothing_behind. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
-
 bool vk_test_name(char *name, size_t size)
 {
     const char *wanted = getenv("MOSLD_TEST_DEVICE");
