@@ -1,3 +1,5 @@
+#!/bin/sh
+# shellcheck disable=SC2016,SC2034 # single quotes hold apt's variables; DRIVER_VERSION is for test.sh
 # tools/drivers.sh - Vulkan drivers that compute on the CPU, side by side, each in a folder of its own; nothing is installed.
 #
 #     eval "$(sh tools/drivers.sh NAME)"      fetch it and choose it in this shell; then for instance: build/mosld devices
@@ -119,7 +121,7 @@ driver_use() {
 if [ "$(basename -- "$0")" = drivers.sh ]; then
     set -eu
     . "$(dirname -- "$0")/setup.sh"
-    if [ $# -ne 1 ] || [ "$1" = --help ]; then sed -n '3,8s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+    if [ $# -ne 1 ] || [ "$1" = --help ]; then sed -n '5,10s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
     driver_use "$1"
     for name in LD_LIBRARY_PATH VK_DRIVER_FILES VK_ICD_FILENAMES MOSLD_TEST_DEVICE; do
         eval "printf \"export %s='%s'\n\" $name \"\$$name\""
