@@ -82,3 +82,9 @@ double matmul_flops(const void *push)
 bool matmul_few_rows(const void *push) { return ((const struct matmul_push *)push)->rows <= MATMUL_FEW; }
 
 bool matmul_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }
+
+bool matmul_suits_cpu_lanes(const struct rt_device_info *info)
+{
+    uint32_t size = info->limits.subgroup_size;
+    return matmul_suits_cpu(info) && (info->caps & RT_CAP_SUBGROUP) && (size == 8 || size == 16);
+}

@@ -30,6 +30,8 @@ bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weight
 #define MATMUL_FEW 8
 
 bool matmul_suits_cpu(const struct rt_device_info *info);
+/* The same with subgroups of 8 or 16, which the workgroups of the `lanes` kernels are made of whole. */
+bool matmul_suits_cpu_lanes(const struct rt_device_info *info);
 
 /* The host variants. */
 void matmul_host_nt(struct rt_device *dev, void *const *bindings, const void *push);

@@ -37,6 +37,14 @@ static void rows_grid(const void *push, uint32_t groups[3])
     groups[1] = op_groups(p->rows, 8);
 }
 
+/* 16 invocations of 4 columns, 16 rows each. */
+static void lanes_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->k, 64);
+    groups[1] = op_groups(p->rows, 16);
+}
+
 static bool any(const void *push)
 {
     (void)push;
@@ -44,11 +52,13 @@ static bool any(const void *push)
 }
 
 MATMUL_TESTS(all, any)
+MATMUL_KERNELS(lanes, "matmul_nn_lanes", lanes_grid)
 MATMUL_KERNELS(rows, "matmul_nn_rows", rows_grid)
 MATMUL_KERNELS(tile, "matmul_nn_tile", tile_grid)
 
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_nn},
+    MATMUL_VARIANTS(lanes, "lanes", all, matmul_suits_cpu_lanes),
     MATMUL_VARIANTS(rows, "rows", all, matmul_suits_cpu),
     MATMUL_VARIANTS(tile, "tile", all, NULL),
 };

@@ -37,6 +37,14 @@ static void rows_grid(const void *push, uint32_t groups[3])
     groups[1] = op_groups(p->rows, 8);
 }
 
+/* 16 invocations of 4 columns, 16 rows each. */
+static void lanes_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->n, 64);
+    groups[1] = op_groups(p->rows, 16);
+}
+
 /* A workgroup makes 4 columns of all (few) rows. */
 static void vec_grid(const void *push, uint32_t groups[3])
 {
@@ -50,15 +58,20 @@ static bool any(const void *push)
     return true;
 }
 
+static bool many_rows(const void *push) { return !matmul_few_rows(push); }
+
+MATMUL_TESTS(many, many_rows)
 MATMUL_TESTS(few, matmul_few_rows)
 MATMUL_TESTS(all, any)
 MATMUL_KERNELS(vec, "matmul_nt_vec", vec_grid)
+MATMUL_KERNELS(lanes, "matmul_nt_lanes", lanes_grid)
 MATMUL_KERNELS(rows, "matmul_nt_rows", rows_grid)
 MATMUL_KERNELS(tile, "matmul_nt_tile", tile_grid)
 
 static const struct op_variant variants[] = {
     {.name = "host_vec", .kind = RT_HOST, .applies = matmul_few_rows, .host = matmul_host_vec},
     {.name = "host", .kind = RT_HOST, .host = matmul_host_nt},
+    MATMUL_VARIANTS(lanes, "lanes", many, matmul_suits_cpu_lanes),
     MATMUL_VARIANTS(rows, "rows", all, matmul_suits_cpu), /* there, also the fastest for few rows */
     MATMUL_VARIANTS(vec, "vec", few, NULL),
     MATMUL_VARIANTS(tile, "tile", all, NULL),

@@ -42,8 +42,26 @@ static const struct op_kernel tile = {
     .grid = tile_grid,
 };
 
+/* 16 invocations of 4 columns, 16 rows each. */
+static void lanes_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_tn_push *p = push;
+    groups[0] = op_groups(p->b, 64);
+    groups[1] = op_groups(p->a, 16);
+}
+
+static const struct op_kernel lanes = {
+    .kernel = {"matmul_tn_lanes",
+               sizeof(struct matmul_tn_push),
+               3,
+               {{"x", RT_READ}, {"y", RT_READ}, {"w", RT_READ_WRITE}}},
+    .map = {TN_X, TN_Y, TN_W},
+    .grid = lanes_grid,
+};
+
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_tn},
+    {.name = "lanes", .kind = RT_VULKAN, .suits = matmul_suits_cpu_lanes, .kernels = {&lanes}},
     {.name = "tile", .kind = RT_VULKAN, .kernels = {&tile}},
 };
 

@@ -13,11 +13,10 @@ void store(uint t, uint c, float sum)
 {
     uint at = t * p.y_stride + p.y_col + c;
     float v = p.scale * sum;
+    /* Drivers on the processor execute every branch, masked, so there is one load for two cases. */
     if (p.add == MATMUL_ADD_SELF)
         v += y[at];
-    else if (p.add == MATMUL_ADD_BIAS)
-        v += other[p.bias_col + c];
-    else if (p.add == MATMUL_ADD_RESIDUAL)
-        v += other[at];
+    else if (p.add != MATMUL_ADD_NONE)
+        v += other[p.add == MATMUL_ADD_BIAS ? p.bias_col + c : at];
     y[at] = v;
 }
