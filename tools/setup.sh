@@ -23,10 +23,11 @@ need() {
         command -v sudo >/dev/null || die "Installing needs root: run this as root, or install these yourself:$missing"
         as_root=sudo
     fi
-    export DEBIAN_FRONTEND=noninteractive
-    $as_root apt-get update -q >/dev/null || die "apt-get update failed"
+    apt_log=$(mktemp)
     # shellcheck disable=SC2086
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null || die "apt-get could not install:$missing"
+    { $as_root apt-get update -q && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing; } >"$apt_log" 2>&1 ||
+        { tail -n 20 "$apt_log" >&2; die "apt-get could not install:$missing (all that it said is in $apt_log)"; }
+    rm -f "$apt_log"
 }
 
 BUILD_PACKAGES="gcc libc6-dev make cmake pkg-config libvulkan1 libvulkan-dev libvulkan-volk-dev glslang-tools spirv-tools libcjson-dev libpcre2-dev libutf8proc-dev libopenblas-dev"
