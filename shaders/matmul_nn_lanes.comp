@@ -1,6 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_ballot : require
+#extension GL_EXT_control_flow_attributes : enable
 /* y = x W for drivers that run on the processor and have subgroups of at least 8: as matmul_nn_rows, with x handed round
  * from lane to lane as in matmul_nt_lanes. */
 #include "common/matmul.glsl"
@@ -19,13 +20,21 @@ void make_block(uint t0, uint c0, bool whole)
         sum[i] = vec4(0.0);
     for (uint h = 0; h < TOKENS / LANES; h++)
         x_at[h] = min(t0 + h * LANES + gl_SubgroupInvocationID % LANES, p.rows - 1) * p.x_stride + p.x_col;
-    for (uint o = 0; o < p.n; o++) {
-        vec4 w = whole ? weight_4(o, c) : weight_4_or_0(o, c);
-        float mine[TOKENS / LANES];
+    uint o = 0;
+    for (; o + 4 <= p.n; o += 4) { /* by fours: see MATMUL_TURNS in mosld/ops/matmul_common.h */
+        vec4 mine[TOKENS / LANES];
         for (uint h = 0; h < TOKENS / LANES; h++)
-            mine[h] = x[x_at[h] + o];
+            mine[h] = vec4(x[x_at[h] + o], x[x_at[h] + o + 1], x[x_at[h] + o + 2], x[x_at[h] + o + 3]);
+        [[unroll]] for (uint s = 0; s < 4; s++) {
+            vec4 w = whole ? weight_4(o + s, c) : weight_4_or_0(o + s, c);
+            for (uint i = 0; i < TOKENS; i++)
+                sum[i] += subgroupBroadcast(mine[i / LANES][s], i % LANES) * w;
+        }
+    }
+    for (; o < p.n; o++) {
+        vec4 w = whole ? weight_4(o, c) : weight_4_or_0(o, c);
         for (uint i = 0; i < TOKENS; i++)
-            sum[i] += subgroupBroadcast(mine[i / LANES], i % LANES) * w;
+            sum[i] += subgroupBroadcast(x[x_at[i / LANES] + o], i % LANES) * w;
     }
     for (uint i = 0; i < TOKENS; i++)
         for (uint j = 0; j < COLUMNS; j++)

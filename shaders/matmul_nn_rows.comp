@@ -1,5 +1,6 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : enable
 /* y = x W without shared memory, as matmul_nt_rows: an invocation makes 8 tokens x 8 neighbouring columns. */
 #include "common/matmul.glsl"
 
@@ -16,12 +17,15 @@ void make_block(uint t0, uint c0)
         low[i] = vec4(0.0);
         high[i] = vec4(0.0);
     }
-    for (uint o = 0; o < p.n; o++) {
-        vec4 a = weight_4_or_0(o, c0), b = weight_4_or_0(o, c0 + 4);
-        for (uint i = 0; i < TOKENS; i++) {
-            float v = x[x_at[i] + o];
-            low[i] += v * a;
-            high[i] += v * b;
+    /* Four rows of W a turn: see MATMUL_TURNS in mosld/ops/matmul_common.h. Behind the last row W counts as 0. */
+    for (uint o = 0; o < p.n; o += 4) {
+        [[unroll]] for (uint s = 0; s < 4; s++) {
+            vec4 a = weight_4_or_0(o + s, c0), b = weight_4_or_0(o + s, c0 + 4);
+            for (uint i = 0; i < TOKENS; i++) {
+                float v = x[x_at[i] + min(o + s, p.n - 1)];
+                low[i] += v * a;
+                high[i] += v * b;
+            }
         }
     }
     for (uint i = 0; i < TOKENS; i++)

@@ -1,5 +1,6 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : enable
 /* y = x W^T, or with NN y = x W: a workgroup makes 64 x 64 outputs from tiles of 16 sums deep in shared memory, W
  * unpacked on the way in; an invocation makes 8 tokens x 4 columns in registers. */
 #include "common/matmul.glsl"
@@ -26,7 +27,7 @@ float x_or_0(uint t, uint s) { return t < p.rows && s < SUMS ? x[t * p.x_stride 
 void load_x(uint t0, uint s0)
 {
     uint t = gl_LocalInvocationID.x / 2, s = gl_LocalInvocationID.x % 2 * 8;
-    for (uint i = 0; i < 8; i++)
+    [[unroll]] for (uint i = 0; i < 8; i++)
         xs[s + i][t / 4][t % 4] = x_or_0(t0 + t, s0 + s + i);
 }
 
@@ -38,7 +39,7 @@ void load_w(uint c0, uint s0)
     ws[s][c + 1] = weight_4_or_0(s0 + s, c0 + c * 4 + 4);
 #else
     uint c = gl_LocalInvocationID.x / 2, s = gl_LocalInvocationID.x % 2 * 8;
-    for (uint i = 0; i < 8; i += 4) {
+    [[unroll]] for (uint i = 0; i < 8; i += 4) {
         vec4 v = weight_4_or_0(c0 + c, s0 + s + i);
         for (uint j = 0; j < 4; j++)
             ws[s + i + j][c / 4][c % 4] = v[j];
@@ -56,13 +57,14 @@ void make_tile(uint t0, uint c0)
         load_x(t0, s0);
         load_w(c0, s0);
         barrier();
-        for (uint s = 0; s < DEPTH; s++) {
-            vec4 w = ws[s][cx], a = xs[s][tx * 2], b = xs[s][tx * 2 + 1];
-            for (uint i = 0; i < 4; i++) {
-                sum[i] += a[i] * w;
-                sum[i + 4] += b[i] * w;
+        for (uint q = 0; q < DEPTH; q += 4) /* by fours: see MATMUL_TURNS in mosld/ops/matmul_common.h */
+            [[unroll]] for (uint u = 0; u < 4; u++) {
+                vec4 w = ws[q + u][cx], a = xs[q + u][tx * 2], b = xs[q + u][tx * 2 + 1];
+                for (uint i = 0; i < 4; i++) {
+                    sum[i] += a[i] * w;
+                    sum[i + 4] += b[i] * w;
+                }
             }
-        }
         barrier();
     }
     for (uint i = 0; i < 8; i++)

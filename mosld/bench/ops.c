@@ -570,10 +570,10 @@ static enum rt_status prepare(struct bench_ops *b, const struct mosld_adapter_pa
     b->config = (struct mosld_train_config){MOSLD_TRAIN_DEFAULTS, .adapter = *params};
     RT_TRY(mosld_adapter_create(b->model->dev, &b->model->config, params, true, false, &b->adapter, err));
     RT_TRY(mosld_pass_create(b->model, b->adapter,
-                          &(struct mosld_pass_params){.max_tokens = b->tokens.T,
-                                                      .max_targets = b->tokens.n_targets,
-                                                      .trains = true},
-                          &b->pass, err));
+                             &(struct mosld_pass_params){.max_tokens = b->tokens.T,
+                                                         .max_targets = b->tokens.n_targets,
+                                                         .trains = true},
+                             &b->pass, err));
     RT_TRY(mosld_adapter_commit(b->adapter, err));
     RT_TRY(mosld_adapter_init(b->adapter, err));
     RT_TRY(mosld_pass_commit(b->pass, err));
