@@ -2,8 +2,8 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_ballot : require
 #extension GL_EXT_control_flow_attributes : enable
-/* y = x W for drivers that run on the processor and have subgroups of at least 8: as matmul_nn_rows, with x handed round
- * from lane to lane as in matmul_nt_lanes. */
+/* y = x W for drivers that run on the processor and have subgroups of at least 8: as matmul_nn_rows, with x handed
+ * round from lane to lane as in matmul_nt_lanes. */
 #include "common/matmul.glsl"
 
 layout(local_size_x = 16) in; /* whole subgroups: the host side asks for a size that divides it */

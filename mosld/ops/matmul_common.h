@@ -30,11 +30,12 @@ bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weight
 #define MATMUL_FEW 8
 
 bool matmul_suits_cpu(const struct rt_device_info *info);
-/* Mesa's llvmpipe ends every loop of an invocation, silently, once all its loops together have turned this often, which a
- * sum over a vocabulary can. So the products sum four rows of W a turn, which reaches beyond 200,000 rows. */
+/* Mesa's llvmpipe ends every loop of an invocation, silently, once all its loops together have turned this often, which
+ * a sum over a vocabulary can. So the products sum four rows of W a turn, which reaches beyond 200,000 rows. */
 #define MATMUL_TURNS 65535
-/* The same with subgroups of 8 or 16, which the workgroups of the `lanes` kernels are made of whole. */
-bool matmul_suits_cpu_lanes(const struct rt_device_info *info);
+/* What the `lanes` kernels need: subgroups of 8 or 16, of which their workgroups are made whole. With fewer lanes (SwiftShader has
+ * 4) they would read from lanes that are not there. */
+bool matmul_has_lanes(const struct rt_device_info *info);
 
 /* The host variants. */
 void matmul_host_nt(struct rt_device *dev, void *const *bindings, const void *push);
