@@ -83,8 +83,8 @@ bool matmul_few_rows(const void *push) { return ((const struct matmul_push *)pus
 
 bool matmul_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }
 
-bool matmul_suits_cpu_lanes(const struct rt_device_info *info)
+bool matmul_has_lanes(const struct rt_device_info *info)
 {
     uint32_t size = info->limits.subgroup_size;
-    return matmul_suits_cpu(info) && (info->caps & RT_CAP_SUBGROUP) && (size == 8 || size == 16);
+    return (info->caps & RT_CAP_SUBGROUP) && (size == 8 || size == 16);
 }

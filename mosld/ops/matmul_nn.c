@@ -58,9 +58,9 @@ MATMUL_KERNELS(tile, "matmul_nn_tile", tile_grid)
 
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_nn},
-    MATMUL_VARIANTS(lanes, "lanes", all, matmul_suits_cpu_lanes),
-    MATMUL_VARIANTS(rows, "rows", all, matmul_suits_cpu),
-    MATMUL_VARIANTS(tile, "tile", all, NULL),
+    MATMUL_VARIANTS(lanes, "lanes", all, matmul_has_lanes, matmul_suits_cpu),
+    MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu),
+    MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };
 
 const struct op op_matmul_nn_desc = {

@@ -71,10 +71,10 @@ MATMUL_KERNELS(tile, "matmul_nt_tile", tile_grid)
 static const struct op_variant variants[] = {
     {.name = "host_vec", .kind = RT_HOST, .applies = matmul_few_rows, .host = matmul_host_vec},
     {.name = "host", .kind = RT_HOST, .host = matmul_host_nt},
-    MATMUL_VARIANTS(lanes, "lanes", many, matmul_suits_cpu_lanes),
-    MATMUL_VARIANTS(rows, "rows", all, matmul_suits_cpu), /* there, also the fastest for few rows */
-    MATMUL_VARIANTS(vec, "vec", few, NULL),
-    MATMUL_VARIANTS(tile, "tile", all, NULL),
+    MATMUL_VARIANTS(lanes, "lanes", many, matmul_has_lanes, matmul_suits_cpu),
+    MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu), /* there, also the fastest for few rows */
+    MATMUL_VARIANTS(vec, "vec", few, NULL, NULL),
+    MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };
 
 const struct op op_matmul_nt_desc = {

@@ -61,7 +61,7 @@ static const struct op_kernel lanes = {
 
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_tn},
-    {.name = "lanes", .kind = RT_VULKAN, .suits = matmul_suits_cpu_lanes, .kernels = {&lanes}},
+    {.name = "lanes", .kind = RT_VULKAN, .needs = matmul_has_lanes, .suits = matmul_suits_cpu, .kernels = {&lanes}},
     {.name = "tile", .kind = RT_VULKAN, .kernels = {&tile}},
 };
 

@@ -2,7 +2,7 @@
  * matmul_nn.c.
  *
  * A shader is compiled once a type, so that no kernel branches on it where it counts; MATMUL_KERNELS(prefix, shader,
- * grid) makes prefix_f32 .. prefix_q4_1 and MATMUL_VARIANTS(prefix, label, extra) their lines in a table. */
+ * grid) makes prefix_f32 .. prefix_q4_1 and MATMUL_VARIANTS(prefix, label, test, needs, suits) their lines in a table. */
 #ifndef MOSLD_MATMUL_VARIANTS_H
 #define MOSLD_MATMUL_VARIANTS_H
 
@@ -39,15 +39,17 @@
     MATMUL_TEST(prefix, q4_0, OP_W_Q4_0, also)                                                                         \
     MATMUL_TEST(prefix, q4_1, OP_W_Q4_1, also)
 
-#define MATMUL_VARIANT(prefix, type, label, test, suits_fn)                                                            \
+#define MATMUL_VARIANT(prefix, type, label, test, needs_fn, suits_fn)                                                  \
     {                                                                                                                  \
-        .name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .suits = suits_fn, .kernels = {          \
-            &prefix##_##type                                                                                           \
-        }                                                                                                              \
+        .name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .needs = needs_fn, .suits = suits_fn,    \
+        .kernels = {&prefix##_##type},                                                                                 \
     }
-#define MATMUL_VARIANTS(prefix, label, test, suits)                                                                    \
-    MATMUL_VARIANT(prefix, f32, label, test, suits), MATMUL_VARIANT(prefix, f16, label, test, suits),                  \
-        MATMUL_VARIANT(prefix, bf16, label, test, suits), MATMUL_VARIANT(prefix, q8_0, label, test, suits),            \
-        MATMUL_VARIANT(prefix, q4_0, label, test, suits), MATMUL_VARIANT(prefix, q4_1, label, test, suits)
+#define MATMUL_VARIANTS(prefix, label, test, needs, suits)                                                             \
+    MATMUL_VARIANT(prefix, f32, label, test, needs, suits),                                                            \
+        MATMUL_VARIANT(prefix, f16, label, test, needs, suits),                                                        \
+        MATMUL_VARIANT(prefix, bf16, label, test, needs, suits),                                                       \
+        MATMUL_VARIANT(prefix, q8_0, label, test, needs, suits),                                                       \
+        MATMUL_VARIANT(prefix, q4_0, label, test, needs, suits),                                                       \
+        MATMUL_VARIANT(prefix, q4_1, label, test, needs, suits)
 
 #endif

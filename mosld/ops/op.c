@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 
-static bool can_run(struct rt_device *dev, const struct op_variant *v)
+bool op_can_run(const struct rt_device *dev, const struct op_variant *v)
 {
-    if (v->kind != rt_device_kind(dev) || (v->suits && !v->suits(rt_device_info(dev))))
+    if (v->kind != rt_device_kind(dev) || (v->needs && !v->needs(rt_device_info(dev))))
         return false;
     for (int k = 0; k < OP_MAX_KERNELS && v->kernels[k]; k++)
         if (!rt_kernel_supported(dev, &v->kernels[k]->kernel))
@@ -13,11 +13,16 @@ static bool can_run(struct rt_device *dev, const struct op_variant *v)
     return true;
 }
 
+static bool would_take(const struct rt_device *dev, const struct op_variant *v)
+{
+    return op_can_run(dev, v) && (!v->suits || v->suits(rt_device_info(dev)));
+}
+
 const struct op_variant *op_choose(struct rt_device *dev, const struct op *op, const void *push)
 {
     for (uint32_t i = 0; i < op->n_variants; i++) {
         const struct op_variant *v = &op->variants[i];
-        if ((!v->applies || v->applies(push)) && can_run(dev, v))
+        if ((!v->applies || v->applies(push)) && would_take(dev, v))
             return v;
     }
     return NULL;
@@ -73,7 +78,7 @@ enum rt_status op_prepare_all(struct rt_device *dev, struct rt_error *err)
     for (const struct op *const *op = op_table; *op; op++)
         for (uint32_t i = 0; i < (*op)->n_variants; i++) {
             const struct op_variant *v = &(*op)->variants[i];
-            for (int k = 0; can_run(dev, v) && k < OP_MAX_KERNELS && v->kernels[k]; k++) {
+            for (int k = 0; would_take(dev, v) && k < OP_MAX_KERNELS && v->kernels[k]; k++) {
                 if (count == cap) {
                     cap = cap ? 2 * cap : 64;
                     const struct rt_kernel **grown = realloc(list, cap * sizeof *grown);

@@ -44,7 +44,8 @@ struct op_variant {
     const char *name;
     enum rt_kind kind;
     bool (*applies)(const void *push); /* NULL: to every parameter */
-    bool (*suits)(const struct rt_device_info *info); /* NULL: every device that can run its kernels */
+    bool (*needs)(const struct rt_device_info *info); /* where its results are right; NULL: wherever its kernels run */
+    bool (*suits)(const struct rt_device_info *info); /* where it pays to take it; NULL: wherever it can run */
     op_host_fn *host;
     const struct op_kernel *kernels[OP_MAX_KERNELS]; /* NULL ends the list */
 };
@@ -60,6 +61,8 @@ struct op {
     const struct op_variant *variants;
 };
 
+/* Whether the variant gives right results on the device, whether or not it pays there. For every `push` that it applies to. */
+bool op_can_run(const struct rt_device *dev, const struct op_variant *variant);
 /* The variant that the device would take; NULL when there is none. */
 const struct op_variant *op_choose(struct rt_device *dev, const struct op *op, const void *push);
 

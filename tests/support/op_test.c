@@ -221,10 +221,7 @@ static void run_device(struct rt_device *dev, const struct op *op, const struct 
     ck_assert_msg(op_choose(dev, op, c->push) != NULL, "%s (%s): %s can run no variant", op->name, c->label, rt_device_info(dev)->name);
     for (uint32_t i = 0; i < op->n_variants; i++) {
         const struct op_variant *v = &op->variants[i];
-        bool runs = v->kind == rt_device_kind(dev) && (!v->applies || v->applies(c->push));
-        for (int k = 0; runs && k < OP_MAX_KERNELS && v->kernels[k]; k++)
-            runs = rt_kernel_supported(dev, &v->kernels[k]->kernel);
-        if (runs)
+        if (op_can_run(dev, v) && (!v->applies || v->applies(c->push)))
             run_variant(dev, op, v, c, content);
     }
     test_check_validation(dev);
