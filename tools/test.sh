@@ -25,11 +25,14 @@ test_driver() (
     fi
     begin=$(date +%s)
     status=0
-    ctest --test-dir "$BUILD" --output-on-failure -j 1 -L vulkan --output-log "$log" "$@" || status=$?
-    row() { grep -cE "$1" "$log" || true; }
-    printf '| %s | %s | %s | %s | %s | %s s |\n' "$name" "$DRIVER_VERSION" "$(row '^ *[0-9]+/[0-9]+ Test .* Passed ')" \
-        "$(row '^ *[0-9]+/[0-9]+ Test .*\*\*\*(Failed|Timeout|Exception|Not Run)')" "$(row '^ *[0-9]+/[0-9]+ Test .*\*\*\*Skipped')" \
-        $(($(date +%s) - begin)) >>"$TABLE"
+    ctest --test-dir "$BUILD" --output-on-failure --no-tests=error -j 1 -L vulkan --output-log "$log" "$@" || status=$?
+    row() { grep -cE "^ *[0-9]+/[0-9]+ Test .*($1)" "$log" || true; }
+    if grep -q '^Total Test time' "$log"; then
+        printf '| %s | %s | %s | %s | %s | %s s |\n' "$name" "$DRIVER_VERSION" "$(row ' Passed ')" \
+            "$(row '\*\*\*(Failed|Timeout|Exception|Not Run)')" "$(row '\*\*\*Skipped')" $(($(date +%s) - begin)) >>"$TABLE"
+    else
+        printf '| %s | %s | broken off | | | |\n' "$name" "$DRIVER_VERSION" >>"$TABLE"
+    fi
     return $status
 )
 
