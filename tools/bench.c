@@ -224,8 +224,16 @@ static enum rt_status measure(struct session *s, const struct bench_options *o, 
     return st;
 }
 
-static enum rt_status run(struct session *s, const struct bench_options *o, struct rt_error *err)
+struct bench_command {
+    struct bench_options o;
+    struct session s;
+};
+
+static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
 {
+    struct session *s = &((struct bench_command *)state)->s;
+    const struct bench_options *o = &((struct bench_command *)state)->o;
+    (void)given;
     struct bench_report report = {.model_name = o->model ? o->model : o->shapes ? o->shapes : "smollm2-135m"};
     struct rt_device_params params = {.name = o->device, .threads = (int)o->threads};
     enum rt_status st = check(o, &report.batch, err);
@@ -246,31 +254,27 @@ static enum rt_status run(struct session *s, const struct bench_options *o, stru
     return st;
 }
 
+static void finish(void *state) { session_close(&((struct bench_command *)state)->s); }
+
 int cmd_bench(int argc, char **argv)
 {
-    struct bench_options v = {.device = "auto",
-                              .tokens = "2x256",
-                              .seconds = 0.7,
-                              .cube = 1024,
-                              .r = 8,
-                              .top_k = 2,
-                              .ops_experts = 8,
-                              .rounds = 5,
-                              .steps = 2};
-    struct session s = {0};
-    struct rt_error err = {0};
-    struct options o;
-    enum rt_status st = options_init(&o, "mosld bench [--model PATH | --shapes NAME] [options]", table,
-                                     sizeof table / sizeof *table, &v, &err);
-    if (!st)
-        st = options_parse(&o, argc, argv, &err);
-    if (!st && o.help)
-        options_print_help(&o, stdout);
-    else if (!st) {
-        session_catch_interrupt();
-        st = run(&s, &v, &err);
-    }
-    session_close(&s);
-    options_finish(&o);
-    return session_exit("bench", st, &err);
+    struct bench_command c = {.o = {.device = "auto",
+                                 .tokens = "2x256",
+                                 .seconds = 0.7,
+                                 .cube = 1024,
+                                 .r = 8,
+                                 .top_k = 2,
+                                 .ops_experts = 8,
+                                 .rounds = 5,
+                                 .steps = 2}};
+    return session_main(&(struct session_command){.name = "bench",
+                                                  .usage = "mosld bench [--model PATH | --shapes NAME] [options]",
+                                                  .table = table,
+                                                  .n = sizeof table / sizeof *table,
+                                                  .values = &c.o,
+                                                  .interruptible = true,
+                                                  .run = run,
+                                                  .finish = finish,
+                                                  .state = &c},
+                        argc, argv);
 }

@@ -299,37 +299,41 @@ static enum rt_status print_results(const struct eval *e, struct rt_error *err)
     return st;
 }
 
+static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
+{
+    struct eval *e = state;
+    (void)given;
+    RT_TRY(read_before(e, err));
+    RT_TRY(session_open_file(&e->s, &e->o.session, err));
+    RT_TRY(load_tasks(e, err));
+    RT_TRY(score_all(e, err));
+    return print_results(e, err);
+}
+
+static void finish(void *state)
+{
+    struct eval *e = state;
+    for (size_t i = 0; i < e->n; i++) {
+        mosld_task_finish(&e->tasks[i]);
+        mosld_score_finish(&e->scores[i]);
+    }
+    free(e->tasks);
+    free(e->scores);
+    cJSON_Delete(e->before);
+    session_close(&e->s);
+}
+
 int cmd_eval(int argc, char **argv)
 {
     struct eval e = {.o = {.session = {SESSION_DEFAULTS}, .batch_tokens = 1024}};
-    struct rt_error err = {0};
-    struct options o;
-    enum rt_status st = options_init(&o, "mosld eval --model PATH [--adapter DIR] --task NAME=FILE ... [options]",
-                                     table, sizeof table / sizeof *table, &e.o, &err);
-    if (!st)
-        st = options_parse(&o, argc, argv, &err);
-    if (!st && o.help) {
-        options_print_help(&o, stdout);
-    } else if (!st) {
-        session_catch_interrupt();
-        st = read_before(&e, &err);
-        if (!st)
-            st = session_open_file(&e.s, &e.o.session, &err);
-        if (!st)
-            st = load_tasks(&e, &err);
-        if (!st)
-            st = score_all(&e, &err);
-        if (!st)
-            st = print_results(&e, &err);
-    }
-    for (size_t i = 0; i < e.n; i++) {
-        mosld_task_finish(&e.tasks[i]);
-        mosld_score_finish(&e.scores[i]);
-    }
-    free(e.tasks);
-    free(e.scores);
-    cJSON_Delete(e.before);
-    session_close(&e.s);
-    options_finish(&o);
-    return session_exit("eval", st, &err);
+    return session_main(&(struct session_command){.name = "eval",
+                                                  .usage = "mosld eval --model PATH [--adapter DIR] --task NAME=FILE ... [options]",
+                                                  .table = table,
+                                                  .n = sizeof table / sizeof *table,
+                                                  .values = &e.o,
+                                                  .interruptible = true,
+                                                  .run = run,
+                                                  .finish = finish,
+                                                  .state = &e},
+                        argc, argv);
 }

@@ -295,8 +295,10 @@ static enum rt_status check_options(const struct generate_options *o, struct rt_
     return RT_OK;
 }
 
-static enum rt_status run(struct generation *g, struct rt_error *err)
+static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
 {
+    struct generation *g = state;
+    (void)given;
     const struct generate_options *o = &g->o;
     enum rt_status st = check_options(o, err);
     if (!st)
@@ -327,30 +329,31 @@ static enum rt_status run(struct generation *g, struct rt_error *err)
                                err);
     if (!st)
         st = o->chat ? converse(g, err) : complete(g, err);
+    if (!st && session_interrupted) /* what was said until then stands */
+        st = rt_fail(err, RT_INTERRUPTED, "interrupted");
     return st;
+}
+
+static void finish(void *state)
+{
+    struct generation *g = state;
+    free(g->text);
+    free(g->ids);
+    session_close(&g->s);
 }
 
 int cmd_generate(int argc, char **argv)
 {
     struct generation g = {
         .o = {.session = {SESSION_DEFAULTS}, .max_new_tokens = 256, .top_p = 1, .repetition_penalty = 1}};
-    struct rt_error err = {0};
-    struct options o;
-    enum rt_status st = options_init(&o, "mosld generate --model PATH [--adapter DIR] --prompt TEXT | --chat [options]",
-                                     table, sizeof table / sizeof *table, &g.o, &err);
-    if (!st)
-        st = options_parse(&o, argc, argv, &err);
-    if (!st && o.help)
-        options_print_help(&o, stdout);
-    else if (!st) {
-        session_catch_interrupt();
-        st = run(&g, &err);
-        if (!st && session_interrupted) /* what was said until then stands */
-            st = rt_fail(&err, RT_INTERRUPTED, "interrupted");
-    }
-    free(g.text);
-    free(g.ids);
-    session_close(&g.s);
-    options_finish(&o);
-    return session_exit("generate", st, &err);
+    return session_main(&(struct session_command){.name = "generate",
+                                                  .usage = "mosld generate --model PATH [--adapter DIR] --prompt TEXT | --chat [options]",
+                                                  .table = table,
+                                                  .n = sizeof table / sizeof *table,
+                                                  .values = &g.o,
+                                                  .interruptible = true,
+                                                  .run = run,
+                                                  .finish = finish,
+                                                  .state = &g},
+                        argc, argv);
 }

@@ -4,7 +4,6 @@
 #include "mosld/io/safetensors.h"
 #include "tools/session.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,31 +31,15 @@ static const struct option table[] = {
      .help = "safetensors: \"logits\" [T, V] F32 and \"tokens\" [T] I32"},
 };
 
-static enum rt_status parse_ids(const char *text, int32_t **ids, size_t *n, struct rt_error *err)
-{
-    *n = 0;
-    *ids = malloc((strlen(text) + 1) * sizeof **ids);
-    if (!*ids)
-        return rt_fail(err, RT_NO_MEMORY, "no memory for the tokens");
-    for (const char *p = text; *(p += strspn(p, ", \t\n"));) {
-        char *end;
-        errno = 0;
-        long v = strtol(p, &end, 10);
-        if (end == p || errno || v < 0 || v > INT32_MAX || (*end && !strchr(", \t\n", *end)))
-            return rt_fail(err, RT_USAGE, "--tokens: '%.20s' is no token id", p);
-        (*ids)[(*n)++] = (int32_t)v;
-        p = end;
-    }
-    return *n ? RT_OK : rt_fail(err, RT_USAGE, "--tokens: give at least one token id");
-}
-
 static enum rt_status read_input(struct session *s, const struct logits_options *o, int32_t **ids, size_t *n,
                                  struct rt_error *err)
 {
     if (!o->tokens == !o->text)
         return rt_fail(err, RT_USAGE, "give --tokens IDS or --text TEXT");
-    if (o->tokens)
-        return parse_ids(o->tokens, ids, n, err);
+    if (o->tokens) {
+        RT_TRY(session_parse_ids("--tokens", o->tokens, ids, n, err));
+        return *n ? RT_OK : rt_fail(err, RT_USAGE, "--tokens: give at least one token id");
+    }
     enum rt_status st = session_need_tokenizer(s, err);
     return st ? st : mosld_tokenizer_encode(s->tokenizer, o->text, strlen(o->text), NULL, ids, n, err);
 }
@@ -82,8 +65,16 @@ static enum rt_status compute(struct session *s, const int32_t *ids, uint32_t T,
     return st;
 }
 
-static enum rt_status run(struct session *s, const struct logits_options *o, struct rt_error *err)
+struct logits_command {
+    struct logits_options o;
+    struct session s;
+};
+
+static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
 {
+    struct session *s = &((struct logits_command *)state)->s;
+    const struct logits_options *o = &((struct logits_command *)state)->o;
+    (void)given;
     int32_t *ids = NULL;
     size_t n = 0;
     enum rt_status st = session_open_file(s, &o->session, err);
@@ -114,22 +105,18 @@ static enum rt_status run(struct session *s, const struct logits_options *o, str
     return st;
 }
 
+static void finish(void *state) { session_close(&((struct logits_command *)state)->s); }
+
 int cmd_logits(int argc, char **argv)
 {
-    struct logits_options v = {.session = {SESSION_DEFAULTS}};
-    struct session s = {0};
-    struct rt_error err = {0};
-    struct options o;
-    enum rt_status st =
-        options_init(&o, "mosld logits --model PATH [--adapter DIR] --tokens IDS | --text TEXT --out FILE", table,
-                     sizeof table / sizeof *table, &v, &err);
-    if (!st)
-        st = options_parse(&o, argc, argv, &err);
-    if (!st && o.help)
-        options_print_help(&o, stdout);
-    else if (!st)
-        st = run(&s, &v, &err);
-    session_close(&s);
-    options_finish(&o);
-    return session_exit("logits", st, &err);
+    struct logits_command c = {.o = {.session = {SESSION_DEFAULTS}}};
+    return session_main(&(struct session_command){.name = "logits",
+                                                  .usage = "mosld logits --model PATH [--adapter DIR] --tokens IDS | --text TEXT --out FILE",
+                                                  .table = table,
+                                                  .n = sizeof table / sizeof *table,
+                                                  .values = &c.o,
+                                                  .run = run,
+                                                  .finish = finish,
+                                                  .state = &c},
+                        argc, argv);
 }

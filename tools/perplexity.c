@@ -67,8 +67,16 @@ static void on_progress(void *user, uint64_t done, uint64_t of)
     progress_line("window %llu of %llu", (unsigned long long)done, (unsigned long long)of);
 }
 
-static enum rt_status run(struct session *s, const struct perplexity_options *o, struct rt_error *err)
+struct perplexity_command {
+    struct perplexity_options o;
+    struct session s;
+};
+
+static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
 {
+    struct session *s = &((struct perplexity_command *)state)->s;
+    const struct perplexity_options *o = &((struct perplexity_command *)state)->o;
+    (void)given;
     struct mosld_examples windows = {0};
     struct mosld_score score = {0};
     struct mosld_pass_params pass = {0};
@@ -98,23 +106,19 @@ static enum rt_status run(struct session *s, const struct perplexity_options *o,
     return st;
 }
 
+static void finish(void *state) { session_close(&((struct perplexity_command *)state)->s); }
+
 int cmd_perplexity(int argc, char **argv)
 {
-    struct perplexity_options v = {.session = {SESSION_DEFAULTS}, .context = 512};
-    struct session s = {0};
-    struct rt_error err = {0};
-    struct options o;
-    enum rt_status st = options_init(&o, "mosld perplexity --model PATH [--adapter DIR] --text FILE [options]", table,
-                                     sizeof table / sizeof *table, &v, &err);
-    if (!st)
-        st = options_parse(&o, argc, argv, &err);
-    if (!st && o.help)
-        options_print_help(&o, stdout);
-    else if (!st) {
-        session_catch_interrupt();
-        st = run(&s, &v, &err);
-    }
-    session_close(&s);
-    options_finish(&o);
-    return session_exit("perplexity", st, &err);
+    struct perplexity_command c = {.o = {.session = {SESSION_DEFAULTS}, .context = 512}};
+    return session_main(&(struct session_command){.name = "perplexity",
+                                                  .usage = "mosld perplexity --model PATH [--adapter DIR] --text FILE [options]",
+                                                  .table = table,
+                                                  .n = sizeof table / sizeof *table,
+                                                  .values = &c.o,
+                                                  .interruptible = true,
+                                                  .run = run,
+                                                  .finish = finish,
+                                                  .state = &c},
+                        argc, argv);
 }

@@ -151,6 +151,44 @@ int session_exit(const char *command, enum rt_status st, const struct rt_error *
     return st == RT_OK && validation_spoke ? 1 : exits[st];
 }
 
+int session_main(const struct session_command *c, int argc, char **argv)
+{
+    struct rt_error err = {0};
+    struct options o;
+    enum rt_status st = options_init(&o, c->usage, c->table, c->n, c->values, &err);
+    if (!st)
+        st = options_parse(&o, argc, argv, &err);
+    if (!st && o.help) {
+        options_print_help(&o, stdout);
+    } else if (!st) {
+        if (c->interruptible)
+            session_catch_interrupt();
+        st = c->run(c->state, &o, &err);
+    }
+    c->finish(c->state);
+    options_finish(&o);
+    return session_exit(c->name, st, &err);
+}
+
+enum rt_status session_parse_ids(const char *option, const char *list, int32_t **ids, size_t *n, struct rt_error *err)
+{
+    static const char between[] = " ,\t\n";
+    *n = 0;
+    *ids = malloc((strlen(list) / 2 + 1) * sizeof **ids); /* an id and what follows it are two characters at least */
+    if (!*ids)
+        return rt_fail(err, RT_NO_MEMORY, "%s: no memory for the ids", option);
+    for (const char *at = list + strspn(list, between); *at; at += strspn(at, between)) {
+        char *end = NULL;
+        errno = 0;
+        long id = strtol(at, &end, 10);
+        if (end == at || (*end && !strchr(between, *end)) || errno || id < 0 || id > INT32_MAX)
+            return rt_fail(err, RT_USAGE, "%s: '%.*s' is no token id", option, (int)strcspn(at, between), at);
+        (*ids)[(*n)++] = (int32_t)id;
+        at = end;
+    }
+    return RT_OK;
+}
+
 bool progress_is_terminal(void) { return isatty(STDERR_FILENO); }
 
 void progress_line(const char *format, ...)

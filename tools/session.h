@@ -78,6 +78,22 @@ enum rt_status session_need_tokenizer(const struct session *s, struct rt_error *
 enum rt_status session_need_chat(const struct session *s, struct rt_error *err);
 struct mosld_encoder session_encoder(const struct session *s);
 
+/* A command from its words to its exit status: reads the options, or prints --help, then runs it and cleans up. */
+struct session_command {
+    const char *name, *usage;
+    const struct option *table;
+    size_t n;
+    void *values;       /* of the table */
+    bool interruptible; /* Ctrl-C is caught: `run` looks at session_interrupted */
+    enum rt_status (*run)(void *state, const struct options *given, struct rt_error *err);
+    void (*finish)(void *state); /* called always, also where run was not */
+    void *state;
+};
+int session_main(const struct session_command *c, int argc, char **argv);
+
+/* Reads "1 2,3" into *ids (malloc'd, also where there are none); `option` is what messages call it. RT_USAGE names what is no id. */
+enum rt_status session_parse_ids(const char *option, const char *list, int32_t **ids, size_t *n, struct rt_error *err);
+
 /* Prints "mosld COMMAND: message" and returns the exit status of it. */
 int session_exit(const char *command, enum rt_status st, const struct rt_error *err);
 

@@ -245,35 +245,42 @@ static void print_end(const struct training *t)
             t->s.has_chat ? "--chat" : "--prompt TEXT");
 }
 
+static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
+{
+    struct training *t = state;
+    RT_TRY(train_options_resolve(&t->o, given, &t->config, &t->example, err));
+    RT_TRY(train(t, given, err));
+    if (!t->o.plan)
+        print_end(t);
+    return RT_OK;
+}
+
+static void finish(void *state)
+{
+    struct training *t = state;
+    for (size_t i = 0; i < t->n; i++)
+        mosld_task_finish(&t->tasks[i]);
+    for (size_t i = 0; i < t->n_eval; i++)
+        mosld_task_finish(&t->eval_tasks[i]);
+    free(t->tasks);
+    free(t->eval_tasks);
+    free(t->views);
+    free(t->eval_views);
+    free(t->saved);
+    session_close(&t->s);
+}
+
 int cmd_train(int argc, char **argv)
 {
     struct training t = {.o = train_option_defaults, .last_loss = NAN, .last_eval = NAN};
-    struct rt_error err = {0};
-    struct options o;
-    enum rt_status st = options_init(&o, "mosld train --model PATH --task NAME=FILE ... --out DIR [options]",
-                                     train_option_table, train_option_count, &t.o, &err);
-    if (!st)
-        st = options_parse(&o, argc, argv, &err);
-    if (!st && o.help) {
-        options_print_help(&o, stdout);
-    } else if (!st) {
-        session_catch_interrupt();
-        st = train_options_resolve(&t.o, &o, &t.config, &t.example, &err);
-        if (!st)
-            st = train(&t, &o, &err);
-        if (!st && !t.o.plan)
-            print_end(&t);
-    }
-    for (size_t i = 0; i < t.n; i++)
-        mosld_task_finish(&t.tasks[i]);
-    for (size_t i = 0; i < t.n_eval; i++)
-        mosld_task_finish(&t.eval_tasks[i]);
-    free(t.tasks);
-    free(t.eval_tasks);
-    free(t.views);
-    free(t.eval_views);
-    free(t.saved);
-    session_close(&t.s);
-    options_finish(&o);
-    return session_exit("train", st, &err);
+    return session_main(&(struct session_command){.name = "train",
+                                                  .usage = "mosld train --model PATH --task NAME=FILE ... --out DIR [options]",
+                                                  .table = train_option_table,
+                                                  .n = train_option_count,
+                                                  .values = &t.o,
+                                                  .interruptible = true,
+                                                  .run = run,
+                                                  .finish = finish,
+                                                  .state = &t},
+                        argc, argv);
 }
