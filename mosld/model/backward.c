@@ -1,21 +1,10 @@
 /* mosld/model/backward.c - gradients from the residual stream's end back to the lowest adapter. */
 #include "mosld/model/linear.h"
 #include "mosld/model/pass.h"
-#include "mosld/ops/attention.h"
-#include "mosld/ops/norm.h"
 #include "mosld/ops/rope.h"
 #include "mosld/ops/swiglu.h"
 
-#include <math.h>
-
 static const struct rt_span nowhere;
-
-static struct op_rmsnorm norm_of(const struct mosld_pass *p, struct rt_span x, struct rt_span w, struct rt_span y)
-{
-    uint32_t d = p->model->config.hidden_size;
-    return (struct op_rmsnorm){.x = x, .w = w, .y = y, .x_stride = d, .y_stride = d, .rows = p->T, .heads = 1, .cols = d,
-                               .eps = (float)p->model->config.rms_norm_eps};
-}
 
 /* Whether a group has adapters, so that its input is needed. */
 static bool adapts(const struct mosld_pass *p, uint32_t l, int group) { return p->adapter->groups[l][group].n_modules > 0; }
@@ -46,7 +35,7 @@ static enum rt_status mlp_backward(struct mosld_pass *p, uint32_t l, struct rt_e
     if (!dact.buffer)
         return RT_OK;
     RT_TRY(op_swiglu_bwd(dev, s->gu, p->dact, p->dgu, p->T, F, err));
-    struct op_rmsnorm n = norm_of(p, s->h_mid, w->post_norm, p->norm_out);
+    struct op_rmsnorm n = stream_norm(p, s->h_mid, w->post_norm, p->norm_out, p->T);
     if (adapts(p, l, MOSLD_GROUP_GATE_UP))
         RT_TRY(op_rmsnorm(dev, &n, err));
     struct rt_span dnorm = learns_below(p, l, MOSLD_GROUP_GATE_UP) ? p->dnorm : nowhere;
@@ -90,11 +79,10 @@ static enum rt_status attention_backward(struct mosld_pass *p, uint32_t l, struc
     RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_O, s->o, d_o, err));
     if (!d_o.buffer)
         return RT_OK;
-    struct op_attention a = {.qkv = s->qkv, .seg = p->seg, .o = s->o, .stats = s->stats, .T = p->T, .heads = c->num_heads,
-                             .kv_heads = c->num_kv_heads, .head_dim = D, .scale = (float)(1 / sqrt((double)D))};
+    struct op_attention a = layer_attention(p, l);
     RT_TRY(op_attention_bwd(dev, &(struct op_attention_bwd){.a = a, .d_o = p->d_o, .dqkv = p->dqkv}, err));
     RT_TRY(qkv_backward(p, l, err));
-    struct op_rmsnorm n = norm_of(p, s->h_in, p->model->layers[l].input_norm, p->norm_out);
+    struct op_rmsnorm n = stream_norm(p, s->h_in, p->model->layers[l].input_norm, p->norm_out, p->T);
     if (adapts(p, l, MOSLD_GROUP_QKV))
         RT_TRY(op_rmsnorm(dev, &n, err));
     struct rt_span dnorm = learns_below(p, l, MOSLD_GROUP_QKV) ? p->dnorm : nowhere;

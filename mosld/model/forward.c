@@ -1,21 +1,10 @@
 /* mosld/model/forward.c - a batch through the decoder, and through the output head to its loss. */
 #include "mosld/model/linear.h"
 #include "mosld/model/pass.h"
-#include "mosld/ops/attention.h"
 #include "mosld/ops/loss.h"
-#include "mosld/ops/norm.h"
 #include "mosld/ops/rope.h"
 #include "mosld/ops/rows.h"
 #include "mosld/ops/swiglu.h"
-
-#include <math.h>
-
-static struct op_rmsnorm norm_of(const struct mosld_pass *p, struct rt_span x, struct rt_span w, struct rt_span y, uint32_t rows)
-{
-    uint32_t d = p->model->config.hidden_size;
-    return (struct op_rmsnorm){.x = x, .w = w, .y = y, .x_stride = d, .y_stride = d, .rows = rows, .heads = 1, .cols = d,
-                               .eps = (float)p->model->config.rms_norm_eps};
-}
 
 /* q, k, v of the layer's input, with bias, q/k norm and RoPE. */
 static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_span x, struct rt_error *err)
@@ -45,17 +34,13 @@ static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_sp
 
 static enum rt_status attend(struct mosld_pass *p, uint32_t l, struct rt_error *err)
 {
-    const struct mosld_config *c = &p->model->config;
-    struct mosld_layer_state *s = &p->layers[l];
-    float scale = (float)(1 / sqrt((double)c->head_dim));
+    struct op_attention a = layer_attention(p, l);
     if (!p->params.cache_tokens)
-        return op_attention(p->model->dev, &(struct op_attention){.qkv = s->qkv, .seg = p->seg, .o = s->o, .stats = s->stats, .T = p->T,
-                                                                  .heads = c->num_heads, .kv_heads = c->num_kv_heads,
-                                                                  .head_dim = c->head_dim, .scale = scale}, err);
-    struct op_attention_cache a = {.qkv = s->qkv, .cache = s->cache, .o = s->o, .T = p->T, .pos0 = p->cached, .heads = c->num_heads,
-                                   .kv_heads = c->num_kv_heads, .head_dim = c->head_dim, .scale = scale};
-    RT_TRY(op_kv_append(p->model->dev, &a, err));
-    return op_attention_cache(p->model->dev, &a, err);
+        return op_attention(p->model->dev, &a, err);
+    struct op_attention_cache c = {.qkv = a.qkv, .cache = p->layers[l].cache, .o = a.o, .T = a.T, .pos0 = p->cached, .heads = a.heads,
+                                   .kv_heads = a.kv_heads, .head_dim = a.head_dim, .scale = a.scale};
+    RT_TRY(op_kv_append(p->model->dev, &c, err));
+    return op_attention_cache(p->model->dev, &c, err);
 }
 
 static enum rt_status layer_forward(struct mosld_pass *p, uint32_t l, struct rt_span h_next, struct rt_error *err)
@@ -66,13 +51,13 @@ static enum rt_status layer_forward(struct mosld_pass *p, uint32_t l, struct rt_
     struct mosld_layer_state *s = &p->layers[l];
     uint32_t d = c->hidden_size, F = c->intermediate_size;
     RT_TRY(rt_segment(dev, w->forward_label, err));
-    struct op_rmsnorm n = norm_of(p, s->h_in, w->input_norm, p->norm_out, p->T);
+    struct op_rmsnorm n = stream_norm(p, s->h_in, w->input_norm, p->norm_out, p->T);
     RT_TRY(op_rmsnorm(dev, &n, err));
     RT_TRY(project_qkv(p, l, p->norm_out, err));
     RT_TRY(attend(p, l, err));
     RT_TRY(linear_project(p, l, MOSLD_GROUP_O, s->o, err));
     RT_TRY(linear_forward(p, l, MOSLD_GROUP_O, MOSLD_O, s->o, &(struct linear_output){s->h_mid, d, 0, OP_ADD_RESIDUAL, s->h_in}, err));
-    n = norm_of(p, s->h_mid, w->post_norm, p->norm_out, p->T);
+    n = stream_norm(p, s->h_mid, w->post_norm, p->norm_out, p->T);
     RT_TRY(op_rmsnorm(dev, &n, err));
     RT_TRY(linear_project(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, err));
     RT_TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F}, err));
@@ -151,7 +136,7 @@ static enum rt_status head_slice(struct mosld_pass *p, uint32_t first, uint32_t 
 static enum rt_status pick_rows(struct mosld_pass *p, uint32_t n, struct rt_error *err)
 {
     RT_TRY(op_gather_rows(p->model->dev, p->h_out, p->target_row, p->picked, n, p->model->config.hidden_size, err));
-    struct op_rmsnorm norm = norm_of(p, p->picked, p->model->norm, p->picked_norm, n);
+    struct op_rmsnorm norm = stream_norm(p, p->picked, p->model->norm, p->picked_norm, n);
     return op_rmsnorm(p->model->dev, &norm, err);
 }
 
@@ -175,7 +160,7 @@ enum rt_status mosld_loss(struct mosld_pass *p, float grad_scale, struct rt_erro
     }
     if (grad_scale == 0)
         return RT_OK;
-    struct op_rmsnorm_bwd bwd = {.n = norm_of(p, p->picked, p->model->norm, p->dpicked, n), .dx = p->dpicked, .dx_stride = d};
+    struct op_rmsnorm_bwd bwd = {.n = stream_norm(p, p->picked, p->model->norm, p->dpicked, n), .dx = p->dpicked, .dx_stride = d};
     RT_TRY(op_rmsnorm_bwd(dev, &bwd, err));
     RT_TRY(rt_fill(dev, rt_span_part(p->dh, 0, 4ull * p->T * d), 0, err));
     return op_scatter_rows(dev, p->dpicked, p->target_row, p->dh, n, d, err);

@@ -3,6 +3,8 @@
 
 #include "mosld/ops/mixture.h"
 
+#include <math.h>
+
 static struct mosld_adapter_group *group_of(const struct mosld_pass *pass, uint32_t layer, int group)
 {
     return pass->adapter ? &pass->adapter->groups[layer][group] : NULL;
@@ -258,4 +260,22 @@ enum rt_status linear_draw_masks(struct mosld_pass *pass, struct rt_error *err)
             .given = a->given_mask}, err);
     }
     return st;
+}
+
+/* ---- norm and attention ---- */
+
+struct op_rmsnorm stream_norm(const struct mosld_pass *p, struct rt_span x, struct rt_span w, struct rt_span y, uint32_t rows)
+{
+    uint32_t d = p->model->config.hidden_size;
+    return (struct op_rmsnorm){.x = x, .w = w, .y = y, .x_stride = d, .y_stride = d, .rows = rows, .heads = 1, .cols = d,
+                               .eps = (float)p->model->config.rms_norm_eps};
+}
+
+struct op_attention layer_attention(const struct mosld_pass *p, uint32_t layer)
+{
+    const struct mosld_config *c = &p->model->config;
+    const struct mosld_layer_state *s = &p->layers[layer];
+    return (struct op_attention){.qkv = s->qkv, .seg = p->seg, .o = s->o, .stats = s->stats, .T = p->T, .heads = c->num_heads,
+                                 .kv_heads = c->num_kv_heads, .head_dim = c->head_dim,
+                                 .scale = (float)(1 / sqrt((double)c->head_dim))};
 }

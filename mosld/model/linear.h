@@ -1,9 +1,11 @@
-/* mosld/model/linear.h - a linear module with its adapter, forward and backward. Used by forward.c and backward.c alone. */
+/* mosld/model/linear.h - the pieces of a layer that forward.c and backward.c share: a linear module with its adapter, norm, attention. */
 #ifndef MOSLD_LINEAR_H
 #define MOSLD_LINEAR_H
 
 #include "mosld/model/pass.h"
+#include "mosld/ops/attention.h"
 #include "mosld/ops/matmul.h"
+#include "mosld/ops/norm.h"
 
 /* ul = x [A~ ; Wg]^T for a group, from x [T, d_in]. Does nothing where no module of it has an adapter. */
 enum rt_status linear_project(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_error *err);
@@ -24,6 +26,12 @@ enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int grou
 /* After the group's modules: dA and dWg from dul and x, and dx += dul [A~ ; Wg]. */
 enum rt_status linear_backward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
                                      struct rt_error *err);
+
+/* The ops that forward and backward describe alike. */
+/* RMSNorm of `rows` rows of the residual stream. */
+struct op_rmsnorm stream_norm(const struct mosld_pass *pass, struct rt_span x, struct rt_span w, struct rt_span y, uint32_t rows);
+/* Attention of a layer over the packed batch. */
+struct op_attention layer_attention(const struct mosld_pass *pass, uint32_t layer);
 
 /* Makes the masked stacks of this micro-step: A~ = A * mask / (1 - p). */
 enum rt_status linear_draw_masks(struct mosld_pass *pass, struct rt_error *err);
