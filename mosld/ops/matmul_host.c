@@ -21,6 +21,11 @@ struct product {
     const void *w;
     float *y;
     const float *other;
+    uint32_t cols; /* of y */
+    /* The tile's sum from W where it lies (f32), and from W unpacked into `block` of `room` floats. */
+    void (*whole)(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta);
+    void (*unpacked)(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta, float *block,
+                     uint32_t room);
     struct tiling {
         uint32_t rows, cols; /* of a tile; multiples of 32, so that blocks of scales are not cut */
         uint32_t across;     /* tiles side by side */
@@ -64,6 +69,21 @@ static float start_tile(const struct product *d, uint32_t t0, uint32_t rows, uin
     return 1;
 }
 
+static void tile_item(void *arg, int item, int worker)
+{
+    const struct product *d = arg;
+    uint32_t t0 = (uint32_t)item / d->tiles.across * d->tiles.rows,
+             c0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
+    uint32_t rows = least(d->tiles.rows, d->p->rows - t0), cols = least(d->tiles.cols, d->cols - c0);
+    float beta = start_tile(d, t0, rows, c0, cols);
+    if (d->p->wtype == OP_W_F32) {
+        d->whole(d, t0, rows, c0, cols, beta);
+        return;
+    }
+    float small[SMALL_FLOATS], *block = rt_host_scratch(d->dev, worker, SCRATCH_FLOATS * sizeof *block);
+    d->unpacked(d, t0, rows, c0, cols, beta, block ? block : small, block ? SCRATCH_FLOATS : SMALL_FLOATS);
+}
+
 /* ---- nt ---- */
 
 /* The tile's sum with columns [k0, k0 + kn) of x and of the unpacked rows of W. */
@@ -91,20 +111,9 @@ static void nt_unpacked(const struct product *d, uint32_t t0, uint32_t rows, uin
     }
 }
 
-static void nt_item(void *arg, int item, int worker)
+static void nt_whole(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta)
 {
-    const struct product *d = arg;
-    const struct matmul_push *p = d->p;
-    uint32_t t0 = (uint32_t)item / d->tiles.across * d->tiles.rows,
-             c0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
-    uint32_t rows = least(d->tiles.rows, p->rows - t0), cols = least(d->tiles.cols, p->n - c0);
-    float beta = start_tile(d, t0, rows, c0, cols);
-    if (p->wtype == OP_W_F32) {
-        nt_block(d, t0, rows, c0, cols, 0, p->k, (const float *)d->w + p->w_offset + (size_t)c0 * p->k, p->k, beta);
-        return;
-    }
-    float small[SMALL_FLOATS], *block = rt_host_scratch(d->dev, worker, SCRATCH_FLOATS * sizeof *block);
-    nt_unpacked(d, t0, rows, c0, cols, beta, block ? block : small, block ? SCRATCH_FLOATS : SMALL_FLOATS);
+    nt_block(d, t0, rows, c0, cols, 0, d->p->k, (const float *)d->w + d->p->w_offset + (size_t)c0 * d->p->k, d->p->k, beta);
 }
 
 /* ---- nn ---- */
@@ -133,40 +142,31 @@ static void nn_unpacked(const struct product *d, uint32_t t0, uint32_t rows, uin
     }
 }
 
-static void nn_item(void *arg, int item, int worker)
+static void nn_whole(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta)
 {
-    const struct product *d = arg;
-    const struct matmul_push *p = d->p;
-    uint32_t t0 = (uint32_t)item / d->tiles.across * d->tiles.rows,
-             c0 = (uint32_t)item % d->tiles.across * d->tiles.cols;
-    uint32_t rows = least(d->tiles.rows, p->rows - t0), cols = least(d->tiles.cols, p->k - c0);
-    float beta = start_tile(d, t0, rows, c0, cols);
-    if (p->wtype == OP_W_F32) {
-        nn_block(d, t0, rows, c0, cols, 0, p->n, (const float *)d->w + p->w_offset + c0, p->k, beta);
-        return;
-    }
-    float small[SMALL_FLOATS], *block = rt_host_scratch(d->dev, worker, SCRATCH_FLOATS * sizeof *block);
-    nn_unpacked(d, t0, rows, c0, cols, beta, block ? block : small, block ? SCRATCH_FLOATS : SMALL_FLOATS);
+    nn_block(d, t0, rows, c0, cols, 0, d->p->n, (const float *)d->w + d->p->w_offset + c0, d->p->k, beta);
 }
 
-static void run(struct rt_device *dev, void *const *b, const struct matmul_push *p, uint32_t cols,
-                void (*item)(void *arg, int item, int worker))
+static void run(struct rt_device *dev, void *const *b, const struct matmul_push *p, struct product d)
 {
-    if (p->rows == 0 || cols == 0)
+    if (p->rows == 0 || d.cols == 0)
         return;
     host_blas_alone();
-    struct product d = {dev, p, b[MATMUL_X], b[MATMUL_W], b[MATMUL_Y], b[MATMUL_OTHER], cut(p->rows, cols)};
-    rt_parallel(dev, (int)d.tiles.count, item, &d);
+    d.dev = dev, d.p = p, d.x = b[MATMUL_X], d.w = b[MATMUL_W], d.y = b[MATMUL_Y], d.other = b[MATMUL_OTHER];
+    d.tiles = cut(p->rows, d.cols);
+    rt_parallel(dev, (int)d.tiles.count, tile_item, &d);
 }
 
 void matmul_host_nt(struct rt_device *dev, void *const *bindings, const void *push)
 {
-    run(dev, bindings, push, ((const struct matmul_push *)push)->n, nt_item);
+    const struct matmul_push *p = push;
+    run(dev, bindings, p, (struct product){.cols = p->n, .whole = nt_whole, .unpacked = nt_unpacked});
 }
 
 void matmul_host_nn(struct rt_device *dev, void *const *bindings, const void *push)
 {
-    run(dev, bindings, push, ((const struct matmul_push *)push)->k, nn_item);
+    const struct matmul_push *p = push;
+    run(dev, bindings, p, (struct product){.cols = p->k, .whole = nn_whole, .unpacked = nn_unpacked});
 }
 
 /* ---- tn ---- */
