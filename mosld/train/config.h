@@ -13,7 +13,6 @@ struct mosld_train_config {
     double weight_decay, max_grad_norm; /* max_grad_norm 0: no clipping */
     double adam_beta1, adam_beta2, adam_epsilon;
     uint32_t per_device_train_batch_size; /* rows a micro-batch; with packing: passes of max_length tokens */
-    uint32_t per_device_eval_batch_size;
     uint32_t gradient_accumulation_steps;
     double num_train_epochs;
     uint64_t max_steps;                   /* 0: by epochs */
@@ -27,7 +26,7 @@ struct mosld_train_config {
 
 #define MOSLD_TRAIN_DEFAULTS \
     .learning_rate = 3e-4, .lr_scheduler_type = MOSLD_LINEAR, .max_grad_norm = 1, .adam_beta1 = 0.9, \
-    .adam_beta2 = 0.999, .adam_epsilon = 1e-8, .per_device_train_batch_size = 8, .per_device_eval_batch_size = 8, \
+    .adam_beta2 = 0.999, .adam_epsilon = 1e-8, .per_device_train_batch_size = 8, \
     .gradient_accumulation_steps = 1, .num_train_epochs = 3, .logging_steps = 1, .save_total_limit = 0, \
     .max_length = 1024, .seed = 42
 
