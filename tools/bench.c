@@ -199,7 +199,7 @@ static enum rt_status measure(struct session *s, const struct bench_options *o, 
                               struct bench_report *report, struct rt_error *err)
 {
     bool ops = asks(&o->what, "ops"), step = asks(&o->what, "step");
-    enum rt_status st = op_prepare_all(s->dev, err);
+    enum rt_status st = op_prepare(s->dev, 1u << OP_W_F32, err); /* what the peaks need */
     if (!st && (asks(&o->what, "peaks") || ops)) {
         st = mosld_bench_peaks(bench, (uint32_t)o->cube, &report->peaks, err);
         report->has_peaks = true;
@@ -208,6 +208,8 @@ static enum rt_status measure(struct session *s, const struct bench_options *o, 
         return st;
     st = open_model(s, o, report->batch.length, err);
     report->model = s->model;
+    if (!st)
+        st = op_prepare(s->dev, mosld_model_wtypes(s->model), err);
     if (!st && ops) {
         struct mosld_adapter_params a =
             mosld_adapter_defaults(o->ops_experts > 1 ? MOSLD_METHOD_MOSLD : MOSLD_METHOD_LORA);

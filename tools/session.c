@@ -110,7 +110,7 @@ enum rt_status session_open_pass(struct session *s, const struct session_options
     }
     RT_TRY(mosld_pass_commit(s->pass, err));
     RT_TRY(mosld_model_load(s->model, s->file, err));
-    return op_prepare_all(s->dev, err);
+    return op_prepare(s->dev, mosld_model_wtypes(s->model), err);
 }
 
 static bool validation_spoke;

@@ -117,6 +117,17 @@ enum rt_status mosld_model_create(struct rt_device *dev, const struct mosld_mode
     return rt_arena_add(m->arena, 4ull * positions * m->config.head_dim, "RoPE table", &m->rope_table, err);
 }
 
+uint32_t mosld_model_wtypes(const struct mosld_model *m)
+{
+    uint32_t types = 1u << OP_W_F32 | 1u << m->embed.type;
+    if (!m->config.tie_word_embeddings)
+        types |= 1u << m->head.type;
+    for (uint32_t l = 0; l < m->config.num_layers; l++)
+        for (int i = 0; i < MOSLD_LINEARS; i++)
+            types |= 1u << m->layers[l].linear[i].type;
+    return types;
+}
+
 void mosld_model_destroy(struct mosld_model **model)
 {
     if (!model || !*model)

@@ -41,6 +41,8 @@ enum rt_status mosld_model_create(struct rt_device *dev, const struct mosld_mode
                                   struct mosld_model **out, struct rt_error *err);
 /* Allocates and streams the weights in, repacking a chunk at a time. */
 enum rt_status mosld_model_load(struct mosld_model *model, const struct mosld_model_file *file, struct rt_error *err);
+/* Types of its weights, and f32, which an adapter's matrices are: for op_prepare. */
+uint32_t mosld_model_wtypes(const struct mosld_model *model);
 void mosld_model_destroy(struct mosld_model **model);
 
 #endif

@@ -57,18 +57,19 @@ EMBEDDING_TYPE(q8_0, OP_W_Q8_0)
 EMBEDDING_TYPE(q4_0, OP_W_Q4_0)
 EMBEDDING_TYPE(q4_1, OP_W_Q4_1)
 
-#define EMBEDDING_VARIANT(type)                                                                                        \
+#define EMBEDDING_VARIANT(type, number)                                                                                \
     {                                                                                                                  \
-        .name = #type, .kind = RT_VULKAN, .applies = is_##type, .kernels = { &kernel_##type }                          \
+        .name = #type, .kind = RT_VULKAN, .applies = is_##type, .wtypes = 1u << (number),                              \
+        .kernels = { &kernel_##type },                                                                                 \
     }
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = embedding_host},
-    EMBEDDING_VARIANT(f32),
-    EMBEDDING_VARIANT(f16),
-    EMBEDDING_VARIANT(bf16),
-    EMBEDDING_VARIANT(q8_0),
-    EMBEDDING_VARIANT(q4_0),
-    EMBEDDING_VARIANT(q4_1),
+    EMBEDDING_VARIANT(f32, OP_W_F32),
+    EMBEDDING_VARIANT(f16, OP_W_F16),
+    EMBEDDING_VARIANT(bf16, OP_W_BF16),
+    EMBEDDING_VARIANT(q8_0, OP_W_Q8_0),
+    EMBEDDING_VARIANT(q4_0, OP_W_Q4_0),
+    EMBEDDING_VARIANT(q4_1, OP_W_Q4_1),
 };
 
 const struct op op_embedding_desc = {

@@ -39,17 +39,18 @@
     MATMUL_TEST(prefix, q4_0, OP_W_Q4_0, also)                                                                         \
     MATMUL_TEST(prefix, q4_1, OP_W_Q4_1, also)
 
-#define MATMUL_VARIANT(prefix, type, label, test, needs_fn, suits_fn)                                                  \
+#define MATMUL_VARIANT(prefix, type, number, label, test, needs_fn, suits_fn)                                          \
     {                                                                                                                  \
-        .name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .needs = needs_fn, .suits = suits_fn,    \
+        .name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .wtypes = 1u << (number),                \
+        .needs = needs_fn, .suits = suits_fn,                                                                          \
         .kernels = {&prefix##_##type},                                                                                 \
     }
 #define MATMUL_VARIANTS(prefix, label, test, needs, suits)                                                             \
-    MATMUL_VARIANT(prefix, f32, label, test, needs, suits),                                                            \
-        MATMUL_VARIANT(prefix, f16, label, test, needs, suits),                                                        \
-        MATMUL_VARIANT(prefix, bf16, label, test, needs, suits),                                                       \
-        MATMUL_VARIANT(prefix, q8_0, label, test, needs, suits),                                                       \
-        MATMUL_VARIANT(prefix, q4_0, label, test, needs, suits),                                                       \
-        MATMUL_VARIANT(prefix, q4_1, label, test, needs, suits)
+    MATMUL_VARIANT(prefix, f32, OP_W_F32, label, test, needs, suits),                                                  \
+        MATMUL_VARIANT(prefix, f16, OP_W_F16, label, test, needs, suits),                                              \
+        MATMUL_VARIANT(prefix, bf16, OP_W_BF16, label, test, needs, suits),                                            \
+        MATMUL_VARIANT(prefix, q8_0, OP_W_Q8_0, label, test, needs, suits),                                            \
+        MATMUL_VARIANT(prefix, q4_0, OP_W_Q4_0, label, test, needs, suits),                                            \
+        MATMUL_VARIANT(prefix, q4_1, OP_W_Q4_1, label, test, needs, suits)
 
 #endif

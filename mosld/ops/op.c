@@ -68,7 +68,7 @@ enum rt_status op_launch(struct rt_device *dev, const struct op *op, const struc
     return op_launch_variant(dev, op, variant, spans, push, err);
 }
 
-enum rt_status op_prepare_all(struct rt_device *dev, struct rt_error *err)
+enum rt_status op_prepare(struct rt_device *dev, uint32_t wtypes, struct rt_error *err)
 {
     if (rt_device_kind(dev) == RT_HOST)
         return RT_OK;
@@ -78,7 +78,8 @@ enum rt_status op_prepare_all(struct rt_device *dev, struct rt_error *err)
     for (const struct op *const *op = op_table; *op; op++)
         for (uint32_t i = 0; i < (*op)->n_variants; i++) {
             const struct op_variant *v = &(*op)->variants[i];
-            for (int k = 0; would_take(dev, v) && k < OP_MAX_KERNELS && v->kernels[k]; k++) {
+            bool wanted = (v->wtypes == 0 || v->wtypes & wtypes) && would_take(dev, v);
+            for (int k = 0; wanted && k < OP_MAX_KERNELS && v->kernels[k]; k++) {
                 if (count == cap) {
                     cap = cap ? 2 * cap : 64;
                     const struct rt_kernel **grown = realloc(list, cap * sizeof *grown);

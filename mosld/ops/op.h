@@ -44,6 +44,7 @@ struct op_variant {
     const char *name;
     enum rt_kind kind;
     bool (*applies)(const void *push); /* NULL: to every parameter */
+    uint32_t wtypes; /* weight types it is for, 1 << enum op_wtype each; 0: it reads no frozen weight, or any type */
     bool (*needs)(const struct rt_device_info *info); /* where its results are right; NULL: wherever its kernels run */
     bool (*suits)(const struct rt_device_info *info); /* where it pays to take it; NULL: wherever it can run */
     op_host_fn *host;
@@ -76,8 +77,9 @@ enum rt_status op_launch_variant(struct rt_device *dev, const struct op *op, con
 /* Every op of the engine, NULL-terminated (mosld/ops/table.c): tests walk it, and pipelines are built from it. */
 extern const struct op *const op_table[];
 
-/* Builds the pipelines of every op's first-choice Vulkan variants in parallel. Nothing on the host. */
-enum rt_status op_prepare_all(struct rt_device *dev, struct rt_error *err);
+/* Builds the pipelines of the variants that the device would take, in parallel; of those for a weight type only where it is in `wtypes` (1 <<
+ * enum op_wtype each). Others are built when they are first launched. Nothing on the host. */
+enum rt_status op_prepare(struct rt_device *dev, uint32_t wtypes, struct rt_error *err);
 
 /* Groups for `n` items at `per` a group, at most 65,535: the kernel strides over what is left. */
 static inline uint32_t op_groups(uint64_t n, uint32_t per)

@@ -378,7 +378,7 @@ static enum rt_status start(struct mosld_run *run, struct rt_error *err)
     char *checkpoint = NULL;
     RT_TRY(run_open_folder(run, err));
     RT_TRY(allocate(run, err));
-    RT_TRY(op_prepare_all(p->model->dev, err));
+    RT_TRY(op_prepare(p->model->dev, mosld_model_wtypes(p->model), err));
     if (p->dropout_mask)
         RT_TRY(mosld_adapter_read_masks(run->adapter, p->dropout_mask, err));
     enum rt_status st = RT_OK;
