@@ -2,9 +2,10 @@
 mosld itself, in turn.
 
 SmolLM2-135M dequantised from its GGUF to float32; r 8, alpha 16 on q and v; MoSLD with E 8, k 2, dropout 0.1 on A;
-AdamW; 2 x 256 tokens a step, every token a target. Each round runs every contender in a process of its own, pinned to
-the same cores; what counts is the median of the steps after the first of each round. Peak memory is the process's
-largest resident size.
+AdamW. --batch full: 2 x 256 tokens a step, every token a target. --batch real: 8 rows a step, drawn from gsm8k and arc-easy
+alike, prompts bear no loss; PyTorch pads them to the longest of the batch, mosld packs them; padding is not counted as
+tokens. Each round runs every contender in a process of its own, pinned to the same cores; what counts is the median of
+the steps after the first of each round. Peak memory is the process's largest resident size.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import time
 from pathlib import Path
 
 R, ALPHA, EXPERTS, TOP_K, DROPOUT, AUX = 8, 16, 8, 2, 0.1, 0.01
-ROWS, LENGTH = 2, 256
+LENGTH = 256
+ROWS = {"full": 2, "real": 8}  # a step
+DATA = Path(__file__).parents[2] / "data"
 
 
 # ---- PyTorch's side: runs in a child process ----
@@ -87,6 +90,19 @@ def with_mosld(model):
     return model, take_balance
 
 
+def padded(rows):
+    """ids, attention mask and labels of a batch, padded on the right to its longest row."""
+    import torch
+
+    longest = max(len(row["input_ids"]) for row in rows)
+
+    def stack(key, fill):
+        return torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows])
+
+    mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
+    return stack("input_ids", 0), torch.tensor(mask), stack("labels", -100)
+
+
 def child(args):
     import torch
 
@@ -95,12 +111,13 @@ def child(args):
     model, balance = (with_lora if args.child == "lora" else with_mosld)(load_model(args.gguf))
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    rows = [json.loads(line)["input_ids"] for line in Path(args.rows).read_text().splitlines()]
+    rows, count = read_rows(args.rows), ROWS[args.batch]
     for step in range(args.steps):
         begin = time.perf_counter()
-        ids = torch.tensor(rows[step * ROWS : step * ROWS + ROWS])
+        ids, mask, labels = padded(rows[step * count : step * count + count])
         optimizer.zero_grad()
-        loss = model(input_ids=ids, labels=ids).loss
+        # a mask of ones alone is left out, as the model is faster without
+        loss = model(input_ids=ids, attention_mask=None if mask.all() else mask, labels=labels).loss
         (loss + balance()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -128,10 +145,12 @@ def spawn(command, cores, log):
 
 def run_torch(method, args, rows, cores, work):
     log = work / "torch.log"
-    command = [sys.executable, __file__, "--gguf", args.gguf, "--child", method, "--rows", str(rows)]
+    command = [sys.executable, __file__, "--gguf", args.gguf, "--child", method, "--rows", str(rows), "--batch", args.batch]
     memory = spawn(command + ["--steps", str(args.steps), "--threads", str(args.threads)], cores, log)
     steps = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"seconds"')]
-    return [ROWS * LENGTH / s["seconds"] for s in steps], memory
+    count, all_rows = ROWS[args.batch], read_rows(rows)
+    tokens = [sum(len(row["input_ids"]) for row in all_rows[i * count : i * count + count]) for i in range(args.steps)]
+    return [n / s["seconds"] for n, s in zip(tokens, steps, strict=True)], steps[0]["loss"], memory
 
 
 def run_mosld(method, args, rows, cores, work):
@@ -156,39 +175,69 @@ def run_mosld(method, args, rows, cores, work):
         "--max-steps",
         str(args.steps),
         "--per-device-train-batch-size",
-        str(ROWS),
+        str(ROWS[args.batch]),
     ]
-    command += ["--max-length", str(LENGTH), "--learning-rate", "1e-3", "--lr-scheduler-type", "constant"]
+    command += ["--max-length", "1024", "--learning-rate", "1e-3", "--lr-scheduler-type", "constant"]
     command += ["--train-sampling-strategy", "sequential", "--target-modules", "q_proj,v_proj", "--r", str(R)]
     command += ["--lora-alpha", str(ALPHA)]
     if method == "mosld":
         command += ["--num-experts", str(EXPERTS), "--top-k", str(TOP_K), "--dropout", str(DROPOUT)]
     memory = spawn(command, cores, work / "mosld.log")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [m["tokens_per_second"] for m in lines if "tokens_per_second" in m], memory
+    steps = [m for m in lines if "tokens_per_second" in m]
+    return [m["tokens_per_second"] for m in steps], steps[0]["loss"], memory
 
 
-def write_rows(path, steps):
+# ---- rows ----
+
+
+def full_rows(steps):
     rng = random.Random(0)
+    for _ in range(steps * ROWS["full"]):
+        ids = [rng.randrange(100, 49000) for _ in range(LENGTH)]
+        yield ids, ids
+
+
+def real_rows(steps, gguf):
+    """Rows of gsm8k and arc-easy in a random order, as many of one as of the other, tokenised as mosld does it."""
+    from make_tokenizer_vectors import load
+
+    rng, tok = random.Random(0), load(gguf)
+    half = steps * ROWS["real"] // 2
+    tasks = {name: [json.loads(line) for line in open(DATA / name / "train.jsonl")] for name in ("gsm8k", "arc-easy")}
+    texts = [(r["prompt"], r["completion"]) for r in rng.sample(tasks["gsm8k"], half)]
+    texts += [
+        (f"Question: {r['question']}\nAnswer:", " " + r["choices"][r["answer"]]) for r in rng.sample(tasks["arc-easy"], half)
+    ]
+    rng.shuffle(texts)
+    for prompt, completion in texts:
+        p, c = tok.encode(prompt).ids, tok.encode(completion).ids
+        yield p + c, [-100] * len(p) + c
+
+
+def write_rows(args, path):
     with open(path, "w") as f:
-        for _ in range(steps * ROWS):
-            ids = [rng.randrange(100, 49000) for _ in range(LENGTH)]
-            f.write(json.dumps({"input_ids": ids, "labels": ids}) + "\n")
+        for ids, labels in full_rows(args.steps) if args.batch == "full" else real_rows(args.steps, args.gguf):
+            f.write(json.dumps({"input_ids": ids, "labels": labels}) + "\n")
+
+
+def read_rows(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 def race(args, work):
     rows, cores = work / "rows.jsonl", sorted(os.sched_getaffinity(0))[: args.threads]
-    write_rows(rows, args.steps)
+    write_rows(args, rows)
     contenders = [("torch", "lora"), ("torch", "mosld")]
     if args.mosld:
         contenders = [(who, method) for method in ("lora", "mosld") for who in ("torch", "mosld")]
     speeds, memory = {c: [] for c in contenders}, {c: 0 for c in contenders}
     for number in range(args.rounds):
         for who, method in contenders:
-            each, peak = (run_torch if who == "torch" else run_mosld)(method, args, rows, cores, work)
+            each, loss, peak = (run_torch if who == "torch" else run_mosld)(method, args, rows, cores, work)
             speeds[who, method] += each[1:]
             memory[who, method] = max(memory[who, method], peak)
-            print(f"round {number + 1}: {who} {method}: " + " ".join(f"{s:.0f}" for s in each), flush=True)
+            print(f"round {number + 1}: {who} {method}: loss {loss:.4f}; " + " ".join(f"{s:.0f}" for s in each), flush=True)
     return speeds, memory
 
 
@@ -196,6 +245,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--gguf", required=True, help="SmolLM2-135M-Instruct.Q4_1.gguf")
     ap.add_argument("--mosld", help="the built program; without it PyTorch runs alone")
+    ap.add_argument("--batch", choices=tuple(ROWS), default="full", help="random full rows, or real rows of unequal lengths")
     ap.add_argument("--device", default="host", help="mosld's device")
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--steps", type=int, default=5, help="a round; the first is a warm-up and not counted")
