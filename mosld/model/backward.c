@@ -1,4 +1,5 @@
 /* mosld/model/backward.c - gradients from the residual stream's end back to the lowest adapter. */
+#include "mosld/model/layer.h"
 #include "mosld/model/linear.h"
 #include "mosld/model/pass.h"
 #include "mosld/ops/rope.h"
@@ -99,6 +100,8 @@ static enum rt_status attention_backward(struct mosld_pass *p, uint32_t l, struc
 enum rt_status mosld_backward(struct mosld_pass *p, struct rt_error *err)
 {
     for (uint32_t l = p->model->config.num_layers; l-- > p->adapter->lowest_layer;) {
+        if (l < p->sharing && l != p->standing)
+            RT_TRY(layer_recompute(p, l, err));
         RT_TRY(rt_segment(p->model->dev, p->model->layers[l].backward_label, err));
         RT_TRY(mlp_backward(p, l, err));
         if (learns_below(p, l, MOSLD_GROUP_GATE_UP))

@@ -1,4 +1,5 @@
 /* mosld/model/forward.c - a batch through the decoder, and through the output head to its loss. */
+#include "mosld/model/layer.h"
 #include "mosld/model/linear.h"
 #include "mosld/model/pass.h"
 #include "mosld/ops/loss.h"
@@ -6,8 +7,14 @@
 #include "mosld/ops/rows.h"
 #include "mosld/ops/swiglu.h"
 
+/* u and l of a group, unless they are those that forward left. */
+static enum rt_status project(struct mosld_pass *p, uint32_t l, int group, struct rt_span x, bool again, struct rt_error *err)
+{
+    return again ? RT_OK : linear_project(p, l, group, x, err);
+}
+
 /* q, k, v of the layer's input, with bias, q/k norm and RoPE. */
-static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_span x, struct rt_error *err)
+static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_span x, bool again, struct rt_error *err)
 {
     const struct mosld_config *c = &p->model->config;
     const struct mosld_layer *w = &p->model->layers[l];
@@ -15,7 +22,7 @@ static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_sp
     uint32_t D = c->head_dim, q = c->num_heads * D, kv = c->num_kv_heads * D, stride = q + 2 * kv;
     const uint32_t cols[3] = {0, q, q + kv};
     struct rt_span raw = c->qk_norm ? s->qkv_raw : s->qkv;
-    RT_TRY(linear_project(p, l, MOSLD_GROUP_QKV, x, err));
+    RT_TRY(project(p, l, MOSLD_GROUP_QKV, x, again, err));
     for (int i = 0; i < 3; i++) {
         struct linear_output out = {raw, stride, cols[i], w->bias[i].buffer ? OP_ADD_BIAS : OP_ADD_NONE, w->bias[i]};
         RT_TRY(linear_forward(p, l, MOSLD_GROUP_QKV, (enum mosld_linear)(MOSLD_Q + i), x, &out, err));
@@ -43,28 +50,51 @@ static enum rt_status attend(struct mosld_pass *p, uint32_t l, struct rt_error *
     return op_attention_cache(p->model->dev, &c, err);
 }
 
+/* From h_in to h_mid. `again`: u and l stand. */
+static enum rt_status attention_half(struct mosld_pass *p, uint32_t l, bool again, struct rt_error *err)
+{
+    struct mosld_layer_state *s = &p->layers[l];
+    uint32_t d = p->model->config.hidden_size;
+    struct op_rmsnorm n = stream_norm(p, s->h_in, p->model->layers[l].input_norm, p->norm_out, p->T);
+    RT_TRY(op_rmsnorm(p->model->dev, &n, err));
+    RT_TRY(project_qkv(p, l, p->norm_out, again, err));
+    RT_TRY(attend(p, l, err));
+    RT_TRY(project(p, l, MOSLD_GROUP_O, s->o, again, err));
+    return linear_forward(p, l, MOSLD_GROUP_O, MOSLD_O, s->o, &(struct linear_output){s->h_mid, d, 0, OP_ADD_RESIDUAL, s->h_in}, err);
+}
+
+/* From h_mid to gate and up. */
+static enum rt_status gate_and_up(struct mosld_pass *p, uint32_t l, bool again, struct rt_error *err)
+{
+    struct mosld_layer_state *s = &p->layers[l];
+    uint32_t F = p->model->config.intermediate_size;
+    struct op_rmsnorm n = stream_norm(p, s->h_mid, p->model->layers[l].post_norm, p->norm_out, p->T);
+    RT_TRY(op_rmsnorm(p->model->dev, &n, err));
+    RT_TRY(project(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, again, err));
+    RT_TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F}, err));
+    return linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F, .col = F}, err);
+}
+
 static enum rt_status layer_forward(struct mosld_pass *p, uint32_t l, struct rt_span h_next, struct rt_error *err)
 {
-    const struct mosld_config *c = &p->model->config;
-    const struct mosld_layer *w = &p->model->layers[l];
-    struct rt_device *dev = p->model->dev;
     struct mosld_layer_state *s = &p->layers[l];
-    uint32_t d = c->hidden_size, F = c->intermediate_size;
-    RT_TRY(rt_segment(dev, w->forward_label, err));
-    struct op_rmsnorm n = stream_norm(p, s->h_in, w->input_norm, p->norm_out, p->T);
-    RT_TRY(op_rmsnorm(dev, &n, err));
-    RT_TRY(project_qkv(p, l, p->norm_out, err));
-    RT_TRY(attend(p, l, err));
-    RT_TRY(linear_project(p, l, MOSLD_GROUP_O, s->o, err));
-    RT_TRY(linear_forward(p, l, MOSLD_GROUP_O, MOSLD_O, s->o, &(struct linear_output){s->h_mid, d, 0, OP_ADD_RESIDUAL, s->h_in}, err));
-    n = stream_norm(p, s->h_mid, w->post_norm, p->norm_out, p->T);
-    RT_TRY(op_rmsnorm(dev, &n, err));
-    RT_TRY(linear_project(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, err));
-    RT_TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F}, err));
-    RT_TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F, .col = F}, err));
-    RT_TRY(op_swiglu(dev, s->gu, p->act, p->T, F, err));
+    uint32_t d = p->model->config.hidden_size;
+    RT_TRY(rt_segment(p->model->dev, p->model->layers[l].forward_label, err));
+    if (l < p->sharing)
+        p->standing = l;
+    RT_TRY(attention_half(p, l, false, err));
+    RT_TRY(gate_and_up(p, l, false, err));
+    RT_TRY(op_swiglu(p->model->dev, s->gu, p->act, p->T, p->model->config.intermediate_size, err));
     RT_TRY(linear_project(p, l, MOSLD_GROUP_DOWN, p->act, err));
     return linear_forward(p, l, MOSLD_GROUP_DOWN, MOSLD_DOWN, p->act, &(struct linear_output){h_next, d, 0, OP_ADD_RESIDUAL, s->h_mid}, err);
+}
+
+enum rt_status layer_recompute(struct mosld_pass *p, uint32_t l, struct rt_error *err)
+{
+    RT_TRY(rt_segment(p->model->dev, p->model->layers[l].forward_label, err));
+    p->standing = l;
+    RT_TRY(attention_half(p, l, true, err));
+    return gate_and_up(p, l, true, err);
 }
 
 static enum rt_status decoder(struct mosld_pass *p, struct rt_error *err)

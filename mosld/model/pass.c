@@ -8,27 +8,84 @@
 /* Collects requests to one arena and remembers the first failure, so that a layout reads as a list. */
 struct asking {
     struct rt_arena *arena;
+    uint64_t max_range; /* of a binding */
     enum rt_status status;
     struct rt_error *err;
 };
 
-static void ask(struct asking *a, const char *label, struct rt_span *out, uint64_t rows, uint64_t cols)
+/* Bytes of [rows, cols] words, 0 after a failure. What no kernel could bind is refused here, where it can be said what would do. */
+static uint64_t bytes_of(struct asking *a, const char *label, uint64_t rows, uint64_t cols)
 {
     uint64_t n = 0;
     if (a->status)
-        return;
-    if (__builtin_mul_overflow(rows, cols, &n) || __builtin_mul_overflow(n, 4, &n))
+        return 0;
+    if (__builtin_mul_overflow(rows, cols, &n) || __builtin_mul_overflow(n, 4, &n)) {
         a->status = rt_fail(a->err, RT_NO_MEMORY, "%s: %llu x %llu does not fit an address", label, (unsigned long long)rows,
                             (unsigned long long)cols);
-    else
+        return 0;
+    }
+    if (n > a->max_range) {
+        a->status = rt_fail(a->err, RT_NO_MEMORY, "%s of %llu rows need %.1f MiB in one piece, and the device binds %.1f MiB: give at most %llu tokens at a time",
+                            label, (unsigned long long)rows, (double)n / (1 << 20), (double)a->max_range / (1 << 20),
+                            (unsigned long long)(a->max_range / (4 * cols)));
+        return 0;
+    }
+    return n;
+}
+
+static void ask(struct asking *a, const char *label, struct rt_span *out, uint64_t rows, uint64_t cols)
+{
+    uint64_t n = bytes_of(a, label, rows, cols);
+    if (!a->status)
         a->status = rt_arena_add(a->arena, n, label, out, a->err);
 }
 
-static void ask_layer(struct asking *a, const struct mosld_pass *p, struct mosld_layer_state *s, uint32_t layer)
+/* ---- scratch that is shared: see pass.h ---- */
+
+enum slot { SLOT_INPUTS, SLOT_GRADIENTS, SLOT_WIDE, SLOTS };
+
+struct mosld_slots {
+    uint64_t size[SLOTS];
+    struct rt_span span[SLOTS];
+    struct {
+        enum slot slot;
+        struct rt_span *out;
+        uint64_t offset, size;
+    } part[12];
+    unsigned n;
+};
+
+/* Lays [rows, cols] into a slot from byte `offset` on, and returns where it ends. */
+static uint64_t put(struct asking *a, struct mosld_slots *s, enum slot slot, uint64_t offset, const char *label, struct rt_span *out,
+                    uint64_t rows, uint64_t cols)
+{
+    uint64_t n = bytes_of(a, label, rows, cols), end = offset + ((n + 255) & ~255ull); /* ranges of bindings: the sum cannot wrap */
+    s->part[s->n].slot = slot, s->part[s->n].out = out, s->part[s->n].offset = offset, s->part[s->n].size = n;
+    s->n++;
+    s->size[slot] = end > s->size[slot] ? end : s->size[slot];
+    return end;
+}
+
+static void ask_slots(struct asking *a, struct mosld_slots *s)
+{
+    static const char *const labels[SLOTS] = {"inputs of products", "their gradients", "wide gradients and logits"};
+    for (int i = 0; i < SLOTS && !a->status; i++)
+        a->status = rt_arena_add(a->arena, s->size[i], labels[i], &s->span[i], a->err);
+}
+
+static void cut_slots(struct mosld_slots *s)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        *s->part[i].out = s->part[i].size ? rt_span_part(s->span[s->part[i].slot], s->part[i].offset, s->part[i].size) : (struct rt_span){0};
+}
+
+/* ---- activations ---- */
+
+/* What backward needs of a layer beside h_in, u and l. */
+static void ask_set(struct asking *a, const struct mosld_pass *p, struct mosld_layer_state *s)
 {
     const struct mosld_config *c = &p->model->config;
     uint64_t T = p->params.max_tokens, q = (uint64_t)c->num_heads * c->head_dim, kv = 2ull * c->num_kv_heads * c->head_dim;
-    ask(a, "residual before attention", &s->h_in, T, c->hidden_size);
     ask(a, "residual before the MLP", &s->h_mid, T, c->hidden_size);
     ask(a, "queries, keys and values", &s->qkv, T, q + kv);
     if (c->qk_norm)
@@ -37,25 +94,25 @@ static void ask_layer(struct asking *a, const struct mosld_pass *p, struct mosld
     if (!p->params.cache_tokens)
         ask(a, "attention statistics", &s->stats, T, 4 + 2ull * c->num_heads);
     ask(a, "gate and up", &s->gu, T, 2ull * c->intermediate_size);
-    for (int g = 0; p->adapter && g < MOSLD_GROUPS; g++)
-        if (p->adapter->groups[layer][g].rows)
-            ask(a, "u and l", &s->ul[g], T, mosld_group_stride(&p->adapter->groups[layer][g]));
 }
+
+/* Layers that share one residual stream: nothing of theirs is read once the next layer has run. */
+static uint32_t streams_shared(const struct mosld_pass *p) { return p->trained ? p->adapter->lowest_layer + 1 : p->sharing; }
 
 static void ask_layers(struct asking *a, struct mosld_pass *p)
 {
     const struct mosld_config *c = &p->model->config;
-    /* Layers that keep nothing share the buffers of the first; layers with adapters differ in ul alone when they do not train. */
-    uint32_t keep_from = p->params.trains ? p->adapter->lowest_layer : c->num_layers;
     for (uint32_t l = 0; l < c->num_layers; l++) {
-        if (l == 0 || l >= keep_from)
-            ask_layer(a, p, &p->layers[l], l);
-        if (l > 0 && l < keep_from)
-            for (int g = 0; p->adapter && g < MOSLD_GROUPS; g++)
-                if (p->adapter->groups[l][g].rows)
-                    ask(a, "u and l", &p->layers[l].ul[g], p->params.max_tokens, mosld_group_stride(&p->adapter->groups[l][g]));
+        struct mosld_layer_state *s = &p->layers[l];
+        if (l == 0 || l >= streams_shared(p))
+            ask(a, "residual before attention", &s->h_in, p->params.max_tokens, c->hidden_size);
+        if (l == 0 || l >= p->sharing)
+            ask_set(a, p, s);
+        for (int g = 0; p->adapter && g < MOSLD_GROUPS; g++)
+            if (p->adapter->groups[l][g].rows)
+                ask(a, "u and l", &s->ul[g], p->params.max_tokens, mosld_group_stride(&p->adapter->groups[l][g]));
         if (p->params.cache_tokens)
-            ask(a, "key and value cache", &p->layers[l].cache, p->params.cache_tokens, 2ull * c->num_kv_heads * c->head_dim);
+            ask(a, "key and value cache", &s->cache, p->params.cache_tokens, 2ull * c->num_kv_heads * c->head_dim);
     }
     ask(a, "residual behind the last layer", &p->h_out, p->params.max_tokens, c->hidden_size);
 }
@@ -63,13 +120,17 @@ static void ask_layers(struct asking *a, struct mosld_pass *p)
 /* Once the spans are known, layers that share get those of layer 0. */
 static void share_layers(struct mosld_pass *p)
 {
-    uint32_t keep_from = p->params.trains ? p->adapter->lowest_layer : p->model->config.num_layers;
-    for (uint32_t l = 1; l < keep_from; l++) {
-        struct mosld_layer_state *s = &p->layers[l], *first = &p->layers[0];
-        s->h_in = first->h_in, s->h_mid = first->h_mid, s->qkv_raw = first->qkv_raw, s->qkv = first->qkv;
+    const struct mosld_layer_state *first = &p->layers[0];
+    for (uint32_t l = 1; l < p->sharing; l++) {
+        struct mosld_layer_state *s = &p->layers[l];
+        if (l < streams_shared(p))
+            s->h_in = first->h_in;
+        s->h_mid = first->h_mid, s->qkv_raw = first->qkv_raw, s->qkv = first->qkv;
         s->o = first->o, s->stats = first->stats, s->gu = first->gu;
     }
 }
+
+/* ---- scratch ---- */
 
 static uint32_t slice_rows(const struct mosld_pass *p)
 {
@@ -92,35 +153,46 @@ static uint32_t widest_input(const struct mosld_config *c)
     return q > w ? q : w;
 }
 
+static void lay_out_slots(struct asking *a, struct mosld_pass *p)
+{
+    const struct mosld_config *c = &p->model->config;
+    struct mosld_slots *s = p->slots;
+    uint64_t T = p->params.max_tokens, n = p->params.max_targets, q = (uint64_t)c->num_heads * c->head_dim;
+    uint64_t kv = 2ull * c->num_kv_heads * c->head_dim, d = c->hidden_size, F = c->intermediate_size, at;
+    put(a, s, SLOT_INPUTS, 0, "norm output", &p->norm_out, T, d);
+    put(a, s, SLOT_INPUTS, 0, "SwiGLU output", &p->act, T, F);
+    at = put(a, s, SLOT_INPUTS, 0, "target rows' outputs", &p->picked, n, d);
+    put(a, s, SLOT_INPUTS, at, "their norm", &p->picked_norm, n, d);
+    put(a, s, SLOT_WIDE, 0, "logits", &p->logits, p->params.max_slice, c->vocab_size);
+    if (p->trained) {
+        put(a, s, SLOT_GRADIENTS, 0, "gradient of norm outputs", &p->dnorm, T, d);
+        put(a, s, SLOT_GRADIENTS, 0, "gradient of SwiGLU outputs", &p->dact, T, F);
+        put(a, s, SLOT_GRADIENTS, 0, "gradient of target rows", &p->dpicked, n, d);
+        put(a, s, SLOT_WIDE, 0, "gradient of gate and up", &p->dgu, T, 2 * F);
+        at = put(a, s, SLOT_WIDE, 0, "gradient of attention outputs", &p->d_o, T, q);
+        put(a, s, SLOT_WIDE, at, "gradient of queries, keys and values", &p->dqkv, T, q + kv);
+    }
+    ask_slots(a, s);
+}
+
 static void ask_scratch(struct asking *a, struct mosld_pass *p)
 {
     const struct mosld_config *c = &p->model->config;
     const struct mosld_adapter *ad = p->adapter;
-    uint64_t T = p->params.max_tokens, n = p->params.max_targets, q = (uint64_t)c->num_heads * c->head_dim;
-    uint64_t kv = 2ull * c->num_kv_heads * c->head_dim, d = c->hidden_size, F = c->intermediate_size;
+    uint64_t T = p->params.max_tokens, n = p->params.max_targets;
     ask(a, "tokens", &p->tokens, T, 1);
     ask(a, "positions", &p->pos, T, 1);
     ask(a, "segments", &p->seg, T, 4);
     ask(a, "target rows", &p->target_row, n, 1);
     ask(a, "targets", &p->target, n, 1);
     ask(a, "step", &p->step, STEP_WORDS, 1);
-    ask(a, "norm output", &p->norm_out, T, d);
-    ask(a, "SwiGLU output", &p->act, T, F);
-    ask(a, "target rows' outputs", &p->picked, n, d);
-    ask(a, "their norm", &p->picked_norm, n, d);
-    ask(a, "logits", &p->logits, p->params.max_slice, c->vocab_size);
     ask(a, "losses", &p->loss, n, 2);
+    lay_out_slots(a, p);
     if (ad && mosld_has_router(&ad->params))
         ask(a, "z", &p->z, T, (uint64_t)ad->max_experts * ad->params.r);
-    if (!p->params.trains)
+    if (!p->trained)
         return;
-    ask(a, "gradient of the residual", &p->dh, T, d);
-    ask(a, "gradient of norm outputs", &p->dnorm, T, d);
-    ask(a, "gradient of SwiGLU outputs", &p->dact, T, F);
-    ask(a, "gradient of gate and up", &p->dgu, T, 2 * F);
-    ask(a, "gradient of attention outputs", &p->d_o, T, q);
-    ask(a, "gradient of queries, keys and values", &p->dqkv, T, q + kv);
-    ask(a, "gradient of target rows", &p->dpicked, n, d);
+    ask(a, "gradient of the residual", &p->dh, T, c->hidden_size);
     ask(a, "gradient of u and l", &p->dul, T, (ad->max_rows + 3) & ~3u);
     if (mosld_has_router(&ad->params))
         ask(a, "gradient of z", &p->dz, T, (uint64_t)ad->max_experts * ad->params.r);
@@ -128,6 +200,20 @@ static void ask_scratch(struct asking *a, struct mosld_pass *p)
         ask(a, "gradient of dropped A", &p->dstack, ad->max_rows, widest_input(c));
     if (ad->params.dropout_on == MOSLD_DROPOUT_INPUT && ad->params.dropout > 0)
         ask(a, "dropped input", &p->dropped, T, widest_input(c));
+}
+
+/* Which layers share buffers. */
+static void choose_sharing(struct mosld_pass *p)
+{
+    uint32_t layers = p->model->config.num_layers;
+    if (!p->params.trains || p->adapter->lowest_layer >= layers) {
+        p->sharing = layers;
+        return;
+    }
+    p->trained = layers - p->adapter->lowest_layer;
+    if (p->params.recomputed >= p->trained)
+        p->params.recomputed = p->trained - 1;
+    p->sharing = p->adapter->lowest_layer + p->params.recomputed + 1;
 }
 
 enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter *adapter, const struct mosld_pass_params *params,
@@ -139,9 +225,11 @@ enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter
     *p = (struct mosld_pass){.model = model, .adapter = adapter, .params = *params, .micro_steps = 1};
     p->params.max_slice = slice_rows(p);
     p->layers = calloc(model->config.num_layers, sizeof *p->layers);
-    if (!p->layers)
+    p->slots = calloc(1, sizeof *p->slots);
+    if (!p->layers || !p->slots)
         return rt_fail(err, RT_NO_MEMORY, "no memory for a pass");
-    struct asking asking = {.err = err};
+    choose_sharing(p);
+    struct asking asking = {.max_range = rt_device_info(model->dev)->limits.max_range, .err = err};
     asking.status = rt_arena_create(model->dev, "activations", &p->activations, err);
     asking.arena = p->activations;
     if (!asking.status)
@@ -159,9 +247,16 @@ enum rt_status mosld_pass_commit(struct mosld_pass *p, struct rt_error *err)
     enum rt_status st = rt_arena_commit(p->activations, err);
     if (!st)
         st = rt_arena_commit(p->scratch, err);
-    if (!st)
-        share_layers(p);
-    return st;
+    if (st)
+        return st;
+    share_layers(p);
+    cut_slots(p->slots);
+    return RT_OK;
+}
+
+uint64_t mosld_pass_planned(const struct mosld_pass *p)
+{
+    return p ? rt_arena_planned(p->activations) + rt_arena_planned(p->scratch) : 0;
 }
 
 void mosld_pass_destroy(struct mosld_pass **pass)
@@ -171,6 +266,7 @@ void mosld_pass_destroy(struct mosld_pass **pass)
     rt_arena_destroy(&(*pass)->activations);
     rt_arena_destroy(&(*pass)->scratch);
     free((*pass)->layers);
+    free((*pass)->slots);
     free(*pass);
     *pass = NULL;
 }

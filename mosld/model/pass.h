@@ -3,7 +3,21 @@
  * A pass is made once for a run, for at most max_tokens tokens; each call runs one batch of packed sequences through it. In training each
  * layer keeps what its backward needs (h_in, h_mid, q k v, o, the softmax's denominators, gate and up, u and l); norms, SwiGLU, gates and z
  * are made again in backward, since reading their inputs costs less than keeping their outputs. Layers below the lowest adapter keep nothing and
- * have no backward. In evaluation all layers share one set of buffers. */
+ * have no backward. In evaluation all layers share one set of buffers.
+ *
+ * Gradient checkpointing: of the trained layers, the `recomputed` lowest keep h_in, u and l alone and share one set of the other buffers with
+ * the layers below the lowest adapter and with the trained layer above them, which is computed last of all that share and so still stands there when backward comes to it.
+ * Backward fills the set again, layer by layer, from h_in: the products of q k v, o, gate and up, and attention; not the product
+ * of down, nor anything of the adapter but its columns of z. Nothing is drawn anew and every product has the shape that it had in forward, so
+ * the gradients are the same to the bit.
+ *
+ * Scratch is shared where lifetimes allow, in three slots that each hold one thing at a time:
+ *
+ *     inputs     norm_out, act (forward, backward) | picked with picked_norm (loss)
+ *     gradients  dact, then dnorm (backward)       | dpicked (loss)
+ *     wide       dgu, then d_o with dqkv           | logits (loss)
+ *
+ * so that of these nothing outlives the call that wrote it. */
 #ifndef MOSLD_PASS_H
 #define MOSLD_PASS_H
 
@@ -15,8 +29,10 @@ struct mosld_pass_params {
     uint32_t max_targets; /* rows that go through the output head in a pass */
     uint32_t max_slice;   /* rows of logits that exist at a time; 0: chosen by vocabulary and device */
     uint32_t cache_tokens; /* generation: capacity of the key/value cache; 0: none (packed sequences) */
+    uint32_t recomputed;  /* training: trained layers that are computed again in backward; at most all but one, more is cut down to that */
     bool trains;
 };
+#define MOSLD_RECOMPUTE_ALL UINT32_MAX
 
 /* One batch: packed sequences. Pointers are not kept. */
 struct mosld_tokens {
@@ -45,6 +61,10 @@ struct mosld_pass {
     struct mosld_layer_state *layers;
     struct rt_span tokens, pos, seg, target_row, target; /* u32, uploaded for each batch */
     struct rt_span h_out;                                /* [T, d]: the residual stream behind the last layer */
+    struct mosld_slots *slots;                           /* who shares which memory; pass.c's own */
+    uint32_t trained;                                    /* layers from the lowest adapter up; 0: does not train */
+    uint32_t sharing;                                    /* layers [0, sharing) share the set of layer 0 */
+    uint32_t standing;                                   /* the layer whose activations are in that set */
     struct rt_span norm_out, act, z;                     /* scratch: [T, d], [T, F], [T, E r] */
     struct rt_span picked, picked_norm, logits, loss;    /* [targets, d] twice, [slice, V], words [targets, 2] */
     struct rt_span dh, dnorm, dact, dgu, d_o, dqkv, dz, dul, dstack, dpicked; /* training */
@@ -58,6 +78,8 @@ struct mosld_pass {
 /* Lays a pass out and asks for its memory. The caller destroys *out also after an error. */
 enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter *adapter, const struct mosld_pass_params *params,
                                  struct mosld_pass **out, struct rt_error *err);
+/* What it has asked for, in bytes. */
+uint64_t mosld_pass_planned(const struct mosld_pass *pass);
 enum rt_status mosld_pass_commit(struct mosld_pass *pass, struct rt_error *err);
 void mosld_pass_destroy(struct mosld_pass **pass);
 
