@@ -106,6 +106,18 @@ START_TEST(many_tiles_agree)
 }
 END_TEST
 
+/* Enough outputs for tiles of 128 x 64, which end inside in both directions; sums that end inside of a step, or not. */
+START_TEST(wide_tiles_agree)
+{
+    bool nn = _i >= OP_W_TYPES;
+    enum op_wtype type = (enum op_wtype)(_i % OP_W_TYPES);
+    bool blocks = type >= OP_W_Q8_0;
+    uint32_t cols = blocks ? 2080 : 2053, sums = nn ? 37 : blocks ? 64 : 43;
+    run_case(nn ? &op_matmul_nn_desc : &op_matmul_nt_desc, type, 131, nn ? sums : cols, nn ? cols : sums, MATMUL_ADD_SELF, 3);
+    run_case(nn ? &op_matmul_nn_desc : &op_matmul_nt_desc, type, 256, nn ? 48 : 2048, nn ? 2048 : 64, nn ? MATMUL_ADD_RESIDUAL : MATMUL_ADD_BIAS, 0);
+}
+END_TEST
+
 static const struct {
     uint32_t rows, a, b, w_offset;
     bool accumulate;
@@ -366,6 +378,7 @@ int main(void)
     tcase_add_loop_test(tc, nt_agrees, 0, OP_W_TYPES);
     tcase_add_loop_test(tc, nn_agrees, 0, OP_W_TYPES);
     tcase_add_loop_test(tc, many_tiles_agree, 0, 6);
+    tcase_add_loop_test(tc, wide_tiles_agree, 0, 2 * OP_W_TYPES);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -81,6 +81,11 @@ double matmul_flops(const void *push)
 
 bool matmul_few_rows(const void *push) { return ((const struct matmul_push *)push)->rows <= MATMUL_FEW; }
 
+bool matmul_fills_a_gpu(uint32_t rows, uint32_t cols)
+{
+    return rows > 64 && ((uint64_t)rows + 127) / 128 * (((uint64_t)cols + 63) / 64) >= 64;
+}
+
 bool matmul_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }
 
 bool matmul_has_lanes(const struct rt_device_info *info)

@@ -28,6 +28,8 @@ double matmul_ref_add(const struct matmul_push *p, const double *y, const double
 double matmul_flops(const void *push);
 bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weights' bytes are the cost */
 #define MATMUL_FEW 8
+/* So many outputs that tiles of 128 x 64 still give every part of a large GPU something to do. */
+bool matmul_fills_a_gpu(uint32_t rows, uint32_t cols);
 
 bool matmul_suits_cpu(const struct rt_device_info *info);
 /* Mesa's llvmpipe ends every loop of an invocation, silently, once all its loops together have turned this often, which

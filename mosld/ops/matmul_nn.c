@@ -21,12 +21,19 @@ static void nn_ref(void *const *b, const void *push)
         }
 }
 
-/* A workgroup makes a tile of 64 x 64 outputs. */
+/* A workgroup makes a tile of 64 x 64 outputs, or of 128 rows x 64. */
 static void tile_grid(const void *push, uint32_t groups[3])
 {
     const struct matmul_push *p = push;
     groups[0] = op_groups(p->k, 64);
     groups[1] = op_groups(p->rows, 64);
+}
+
+static void wide_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->k, 64);
+    groups[1] = op_groups(p->rows, 128);
 }
 
 /* 16 invocations of 8 columns, 8 rows each. */
@@ -51,15 +58,24 @@ static bool any(const void *push)
     return true;
 }
 
+static bool many_tiles(const void *push)
+{
+    const struct matmul_push *p = push;
+    return matmul_fills_a_gpu(p->rows, p->k);
+}
+
 MATMUL_TESTS(all, any)
+MATMUL_TESTS(large, many_tiles)
 MATMUL_KERNELS(lanes, "matmul_nn_lanes", lanes_grid)
 MATMUL_KERNELS(rows, "matmul_nn_rows", rows_grid)
+MATMUL_KERNELS(wide, "matmul_nn_wide", wide_grid)
 MATMUL_KERNELS(tile, "matmul_nn_tile", tile_grid)
 
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_nn},
     MATMUL_VARIANTS(lanes, "lanes", all, matmul_has_lanes, matmul_suits_cpu),
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu),
+    MATMUL_VARIANTS(wide, "wide", large, NULL, NULL),
     MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };
 

@@ -21,12 +21,19 @@ static void nt_ref(void *const *b, const void *push)
         }
 }
 
-/* A workgroup makes a tile of 64 x 64 outputs. */
+/* A workgroup makes a tile of 64 x 64 outputs, or of 128 rows x 64. */
 static void tile_grid(const void *push, uint32_t groups[3])
 {
     const struct matmul_push *p = push;
     groups[0] = op_groups(p->n, 64);
     groups[1] = op_groups(p->rows, 64);
+}
+
+static void wide_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->n, 64);
+    groups[1] = op_groups(p->rows, 128);
 }
 
 /* 16 invocations of 4 columns, 8 rows each. */
@@ -62,10 +69,18 @@ static bool many_rows(const void *push) { return !matmul_few_rows(push); }
 
 MATMUL_TESTS(many, many_rows)
 MATMUL_TESTS(few, matmul_few_rows)
+static bool many_tiles(const void *push)
+{
+    const struct matmul_push *p = push;
+    return matmul_fills_a_gpu(p->rows, p->n);
+}
+
 MATMUL_TESTS(all, any)
+MATMUL_TESTS(large, many_tiles)
 MATMUL_KERNELS(vec, "matmul_nt_vec", vec_grid)
 MATMUL_KERNELS(lanes, "matmul_nt_lanes", lanes_grid)
 MATMUL_KERNELS(rows, "matmul_nt_rows", rows_grid)
+MATMUL_KERNELS(wide, "matmul_nt_wide", wide_grid)
 MATMUL_KERNELS(tile, "matmul_nt_tile", tile_grid)
 
 static const struct op_variant variants[] = {
@@ -74,6 +89,7 @@ static const struct op_variant variants[] = {
     MATMUL_VARIANTS(lanes, "lanes", many, matmul_has_lanes, matmul_suits_cpu),
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu), /* there, also the fastest for few rows */
     MATMUL_VARIANTS(vec, "vec", few, NULL, NULL),
+    MATMUL_VARIANTS(wide, "wide", large, NULL, NULL),
     MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };
 
