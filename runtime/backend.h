@@ -28,6 +28,8 @@ struct rt_backend {
     bool (*kernel_supported)(const struct rt_device *dev, const struct rt_kernel *kernel);
     enum rt_status (*kernels_prepare)(struct rt_device *dev, const struct rt_kernel *const *kernels, size_t count,
                                       struct rt_error *err);
+    enum rt_status (*kernel_describe)(struct rt_device *dev, const struct rt_kernel *kernel, struct rt_kernel_description *out,
+                                      struct rt_error *err);
     enum rt_status (*dispatch)(struct rt_device *dev, const struct rt_kernel *kernel, const struct rt_span *spans,
                                const void *push, const uint32_t groups[3], double flops, struct rt_error *err);
     enum rt_status (*segment)(struct rt_device *dev, const char *label, struct rt_error *err);

@@ -250,6 +250,34 @@ enum rt_status rt_kernels_prepare(struct rt_device *dev, const struct rt_kernel 
     return dev->backend->kernels_prepare(dev, kernels, count, err);
 }
 
+enum rt_status rt_kernel_describe(struct rt_device *dev, const struct rt_kernel *kernel, struct rt_kernel_description **out,
+                                  struct rt_error *err)
+{
+    *out = calloc(1, sizeof **out);
+    if (!*out)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for what %s is", kernel->name);
+    enum rt_status st = dev->backend->kernel_describe(dev, kernel, *out, err);
+    if (st)
+        rt_kernel_description_free(out);
+    return st;
+}
+
+void rt_kernel_description_free(struct rt_kernel_description **description)
+{
+    struct rt_kernel_description *d = *description;
+    for (size_t i = 0; d && i < d->n_executables; i++) {
+        struct rt_executable *e = &d->executables[i];
+        for (size_t t = 0; t < e->n_texts; t++)
+            free(e->texts[t].text);
+        free(e->texts);
+        free(e->statistics);
+    }
+    if (d)
+        free(d->executables);
+    free(d);
+    *description = NULL;
+}
+
 enum rt_status rt_dispatch(struct rt_device *dev, const struct rt_kernel *kernel, const struct rt_span *spans,
                            const void *push, const uint32_t groups[3], double flops, struct rt_error *err)
 {

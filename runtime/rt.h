@@ -74,6 +74,8 @@ struct rt_device_info {
 enum rt_status rt_devices_list(struct rt_device_info **list, size_t *count, char *note, size_t note_size,
                                struct rt_error *err);
 
+enum rt_capture { RT_CAPTURE_NOTHING, RT_CAPTURE_STATISTICS, RT_CAPTURE_ASSEMBLY /* and statistics */ };
+
 struct rt_device_params {
     const char *name;       /* NULL or "auto": the best GPU, else the host. An index, "host", or part of a name. */
     int threads;            /* of the host device; 0: as many as the process may use */
@@ -83,6 +85,9 @@ struct rt_device_params {
                              * validation; RT_NO_DEVICE if it is absent */
     bool no_pipeline_cache; /* neither read nor write the cache on disk */
     bool serialize;         /* wait after every kernel, to find the one that hangs (MOSLD_SERIALIZE=1) */
+    enum rt_capture capture; /* what the driver shall remember of kernels, for rt_kernel_describe; it makes building slower */
+    bool compile_only;      /* nothing will run, kernels are only built: for drivers without hardware, which cannot even make a fence.
+                             * Memory, copies, rt_dispatch and rt_finish are not to be used. Implies no_pipeline_cache. */
 };
 
 /* Opens a device. `params` may be NULL and is not kept. RT_USAGE: `name` matches nothing (the message lists what there is)
@@ -154,6 +159,50 @@ bool rt_kernel_supported(const struct rt_device *dev, const struct rt_kernel *ke
 /* Builds the pipelines of `kernels` in parallel, so that no later rt_dispatch has to. */
 enum rt_status rt_kernels_prepare(struct rt_device *dev, const struct rt_kernel *const *kernels, size_t count,
                                   struct rt_error *err);
+
+/* What the shader asks for and what the driver's compiler made of it. */
+enum rt_kernel_measure { /* what drivers tell under names of their own; units are the driver's where none are given */
+    RT_MEASURE_REGISTERS,        /* vector registers of an invocation; of a thread (GRF) on Intel */
+    RT_MEASURE_SCALAR_REGISTERS, /* of a subgroup */
+    RT_MEASURE_SPILLS,           /* registers, or moves, that went to memory */
+    RT_MEASURE_SCRATCH,          /* bytes of memory for them */
+    RT_MEASURE_SHARED,           /* bytes of shared memory a workgroup */
+    RT_MEASURE_OCCUPANCY,        /* subgroups that fit a SIMD (RADV), a core (Adreno), a multiprocessor (NVIDIA) at once */
+    RT_MEASURE_INSTRUCTIONS,
+    RT_MEASURE_CODE,             /* bytes */
+    RT_MEASURE_LATENCY,          /* cycles from begin to end of one subgroup, loops taken at a fixed guess of turns */
+    RT_MEASURE_INVERSE_THROUGHPUT, /* cycles a subgroup costs where many run at once: RADV's guess of speed */
+    RT_MEASURES
+};
+
+struct rt_executable { /* a pipeline can have several: Intel compiles one a subgroup size */
+    char name[256];
+    uint32_t subgroup_size;
+    double measures[RT_MEASURES]; /* NAN: this driver does not say */
+    size_t n_statistics;
+    struct rt_executable_statistic {
+        char name[256];
+        double value;
+    } *statistics;                /* as the driver has them, hashes left out */
+    size_t n_texts;
+    struct rt_executable_text {
+        char name[256];
+        char *text;
+    } *texts;                     /* with RT_CAPTURE_ASSEMBLY: internal representations, the last one nearest to the machine */
+};
+
+struct rt_kernel_description {
+    uint32_t workgroup[3], shared_bytes, push_bytes, storage_buffers, spirv_bytes;
+    bool reported; /* by the driver: false where it lacks VK_KHR_pipeline_executable_properties or nothing was captured */
+    size_t n_executables;
+    struct rt_executable *executables;
+};
+
+/* Builds the kernel if it is not there yet and asks the driver for what it knows. The caller frees *out. RT_NO_DEVICE: the device cannot
+ * run it, and the message says why; RT_FAILED: the driver does not build it. */
+enum rt_status rt_kernel_describe(struct rt_device *dev, const struct rt_kernel *kernel, struct rt_kernel_description **out,
+                                  struct rt_error *err);
+void rt_kernel_description_free(struct rt_kernel_description **description); /* NULL is fine */
 
 /* Appends one dispatch. `spans`: one a binding. `push`: push_size bytes. Groups may be 0: nothing happens. `flops` is an
  * estimate of the work, by which submissions are cut. Nothing is kept of what the pointers name. */

@@ -199,6 +199,13 @@ static enum rt_status kernels_prepare(struct rt_device *dev, const struct rt_ker
     return RT_OK;
 }
 
+static enum rt_status kernel_describe(struct rt_device *dev, const struct rt_kernel *kernel, struct rt_kernel_description *out,
+                                      struct rt_error *err)
+{
+    (void)out;
+    return rt_fail(err, RT_NO_DEVICE, "kernel %s cannot run on %s: the host runs C functions", kernel->name, dev->info.name);
+}
+
 static enum rt_status dispatch(struct rt_device *dev, const struct rt_kernel *kernel, const struct rt_span *spans,
                                const void *push, const uint32_t groups[3], double flops, struct rt_error *err)
 {
@@ -263,6 +270,7 @@ static const struct rt_backend host_backend = {
     .fill = fill,
     .kernel_supported = kernel_supported,
     .kernels_prepare = kernels_prepare,
+    .kernel_describe = kernel_describe,
     .dispatch = dispatch,
     .segment = segment,
     .finish = finish,

@@ -139,8 +139,10 @@ static void vk_close(struct rt_device *base)
 {
     struct vk_device *dev = vk_of(base);
     if (dev->handle) {
-        vk_finish(base, NULL);
-        dev->fn.vkDeviceWaitIdle(dev->handle);
+        if (dev->statistics.submissions) { /* a driver without hardware cannot even wait for nothing */
+            vk_finish(base, NULL);
+            dev->fn.vkDeviceWaitIdle(dev->handle);
+        }
         if (dev->staging)
             vk_buffer_destroy(&dev->staging->base);
         vk_record_finish(dev);
@@ -177,6 +179,7 @@ static const struct rt_backend backend = {
     .fill = vk_fill,
     .kernel_supported = vk_kernel_supported,
     .kernels_prepare = vk_kernels_prepare,
+    .kernel_describe = vk_kernel_describe,
     .dispatch = vk_dispatch,
     .segment = vk_segment,
     .finish = vk_finish,
@@ -212,15 +215,17 @@ static enum rt_status open_device(struct vk_device *dev, const struct rt_device_
     if (st)
         return st;
     dev->base = (struct rt_device){&backend, dev->physical.info};
-    st = vk_physical_open(&dev->instance, &dev->physical, &dev->handle, err);
+    st = vk_physical_open(&dev->instance, &dev->physical, params->capture != RT_CAPTURE_NOTHING, &dev->handle, err);
     if (st)
         return st;
     volkLoadDeviceTable(&dev->fn, dev->handle);
     dev->fn.vkGetDeviceQueue(dev->handle, dev->physical.queue_family, 0, &dev->queue);
     dev->serialize = params->serialize || set("MOSLD_SERIALIZE");
     dev->hazard.disabled = set("MOSLD_TEST_NO_BARRIERS");
-    st = vk_cache_open(dev, !params->no_pipeline_cache, err);
-    return st ? st : vk_record_init(dev, params->submit_budget, err);
+    dev->capture = dev->physical.executables ? params->capture : RT_CAPTURE_NOTHING;
+    dev->compile_only = params->compile_only;
+    st = vk_cache_open(dev, !params->no_pipeline_cache && !dev->compile_only, err);
+    return st || dev->compile_only ? st : vk_record_init(dev, params->submit_budget, err);
 }
 
 enum rt_status rt_vulkan_open(const struct rt_device_info *which, const struct rt_device_params *params, struct rt_device **out,

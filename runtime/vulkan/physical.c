@@ -46,6 +46,7 @@ struct features {
     VkPhysicalDeviceVulkan12Features v12;
     VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size_control;
     VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot;
+    VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables;
 #ifdef VK_KHR_cooperative_matrix
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
 #endif
@@ -67,6 +68,7 @@ static void chain_features(struct features *f, bool size_control, bool dot, bool
         .v12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
         .size_control.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
         .dot.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR,
+        .executables.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
     };
     link_in(f, &f->v11);
     link_in(f, &f->v12);
@@ -230,7 +232,10 @@ static void describe_features(const struct vk_instance *instance, VkPhysicalDevi
     struct features f;
     chain_features(&f, has(e, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME),
                    has(e, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME), has_matrix(e));
+    if (has(e, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME))
+        link_in(&f, &f.executables);
     instance->features(handle, &f.core);
+    out->executables = f.executables.pipelineExecutableInfo;
     if (p->v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT)
         out->subgroup_ops = p->v11.subgroupSupportedOperations;
     out->info.caps = caps_of(&f, e, out->subgroup_ops);
@@ -298,8 +303,8 @@ static void enable(uint32_t caps, bool int16, struct features *f)
 #endif
 }
 
-enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, VkDevice *out,
-                                struct rt_error *err)
+enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, bool executables,
+                                VkDevice *out, struct rt_error *err)
 {
     uint32_t caps = physical->info.caps, n = 0;
     const char *extensions[8];
@@ -319,6 +324,11 @@ enum rt_status vk_physical_open(const struct vk_instance *instance, const struct
         extensions[n++] = "VK_KHR_portability_subset";
     struct features f;
     enable(caps, physical->int16, &f);
+    if (executables && physical->executables) {
+        extensions[n++] = VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME;
+        f.executables.pipelineExecutableInfo = VK_TRUE;
+        link_in(&f, &f.executables);
+    }
     float priority = 0.5f;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueFamilyIndex = physical->queue_family, .queueCount = 1,

@@ -220,6 +220,8 @@ enum rt_status vk_record_begin(struct vk_device *dev, double work, VkCommandBuff
 {
     if (dev->lost)
         return vk_fail(dev, VK_ERROR_DEVICE_LOST, "recording", err);
+    if (dev->compile_only)
+        return rt_fail(err, RT_FAILED, "%s was opened to compile only, so nothing can run on it", dev->base.info.name);
     struct vk_submission *s = &dev->ring[dev->current];
     if (s->state == VK_RECORDING && s->work > 0 && estimate(dev, s, work) > dev->budget) {
         enum rt_status st = vk_record_submit(dev, err);

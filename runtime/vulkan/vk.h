@@ -6,6 +6,7 @@
  *     reflect.c    SPIR-V                                      dispatch.c  barriers, descriptors, dispatches
  *     hazard.c     which commands need a barrier               transfer.c  upload, download, copy, fill
  *     memory.c     memory types, buffers                       device.c    list, open, close, the backend's table
+ *     executable.c what the driver tells of a kernel
  *
  * Functions of Vulkan are called through dev->fn and instance->..., never through volk's globals, so that devices of
  * several instances live side by side. */
@@ -65,6 +66,7 @@ struct vk_physical {
     uint32_t subgroup_ops;      /* VkSubgroupFeatureFlags */
     uint32_t driver_version;
     uint8_t cache_uuid[16];
+    bool executables;           /* VK_KHR_pipeline_executable_properties is there and works */
     bool int16, portability_subset, unified; /* unified: the host sees all device memory at full speed */
     uint64_t noncoherent_atom;
     VkPhysicalDeviceMemoryProperties memory;
@@ -73,9 +75,9 @@ struct vk_physical {
 /* Describes one. RT_NO_DEVICE: it is below the floor; `err` says what it lacks. */
 enum rt_status vk_physical_describe(const struct vk_instance *instance, VkPhysicalDevice handle,
                                     const struct caps_clamp *clamp, struct vk_physical *out, struct rt_error *err);
-/* Creates the logical device with what the clamp left and nothing else. */
-enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, VkDevice *out,
-                                struct rt_error *err);
+/* Creates the logical device with what the clamp left and nothing else; `executables` comes on top of it where the device has it. */
+enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, bool executables,
+                                VkDevice *out, struct rt_error *err);
 
 /* ---- the device ---- */
 
@@ -124,7 +126,8 @@ struct vk_device {
     VkDevice handle;
     VkQueue queue;
     struct VolkDeviceTable fn;
-    bool lost, serialize;
+    bool lost, serialize, compile_only;
+    enum rt_capture capture; /* what pipelines are built to tell; nothing where the driver cannot */
     char lost_text[512];     /* what every call after the loss says */
 
     /* kernel.c, cache.c */
@@ -192,6 +195,11 @@ enum rt_status vk_kernels_prepare(struct rt_device *dev, const struct rt_kernel 
 /* Builds the pipeline if it is not there yet. */
 enum rt_status vk_kernel_ready(struct vk_device *dev, struct vk_kernel *kernel, struct rt_error *err);
 void vk_kernels_finish(struct vk_device *dev);
+
+/* ---- executable.c ---- */
+
+enum rt_status vk_kernel_describe(struct rt_device *dev, const struct rt_kernel *desc, struct rt_kernel_description *out,
+                                  struct rt_error *err);
 
 /* ---- cache.c ---- */
 
