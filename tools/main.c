@@ -16,6 +16,7 @@ static const struct {
     {"perplexity", cmd_perplexity, "how well a model foresees a text"},
     {"logits", cmd_logits, "a model's raw output, for checking it against others"},
     {"bench", cmd_bench, "what the device can do, what each op makes of it, a whole step"},
+    {"kernels", cmd_kernels, "what the driver's compiler makes of each kernel"},
     {"inspect", cmd_inspect, "a model, an adapter, a checkpoint, a safetensors or GGUF file"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
 };

@@ -13,7 +13,7 @@ bool op_can_run(const struct rt_device *dev, const struct op_variant *v)
     return true;
 }
 
-static bool would_take(const struct rt_device *dev, const struct op_variant *v)
+bool op_would_take(const struct rt_device *dev, const struct op_variant *v)
 {
     return op_can_run(dev, v) && (!v->suits || v->suits(rt_device_info(dev)));
 }
@@ -22,7 +22,7 @@ const struct op_variant *op_choose(struct rt_device *dev, const struct op *op, c
 {
     for (uint32_t i = 0; i < op->n_variants; i++) {
         const struct op_variant *v = &op->variants[i];
-        if ((!v->applies || v->applies(push)) && would_take(dev, v))
+        if ((!v->applies || v->applies(push)) && op_would_take(dev, v))
             return v;
     }
     return NULL;
@@ -78,7 +78,7 @@ enum rt_status op_prepare(struct rt_device *dev, uint32_t wtypes, struct rt_erro
     for (const struct op *const *op = op_table; *op; op++)
         for (uint32_t i = 0; i < (*op)->n_variants; i++) {
             const struct op_variant *v = &(*op)->variants[i];
-            bool wanted = (v->wtypes == 0 || v->wtypes & wtypes) && would_take(dev, v);
+            bool wanted = (v->wtypes == 0 || v->wtypes & wtypes) && op_would_take(dev, v);
             for (int k = 0; wanted && k < OP_MAX_KERNELS && v->kernels[k]; k++) {
                 if (count == cap) {
                     cap = cap ? 2 * cap : 64;

@@ -64,6 +64,8 @@ struct op {
 
 /* Whether the variant gives right results on the device, whether or not it pays there. For every `push` that it applies to. */
 bool op_can_run(const struct rt_device *dev, const struct op_variant *variant);
+/* Whether it also pays there: the device takes the first such variant of the table that applies to the parameters. */
+bool op_would_take(const struct rt_device *dev, const struct op_variant *variant);
 /* The variant that the device would take; NULL when there is none. */
 const struct op_variant *op_choose(struct rt_device *dev, const struct op *op, const void *push);
 
