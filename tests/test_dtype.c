@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const enum dtype vector_types[] = {DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1};
+static const enum dtype vector_types[] = {DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
+                                          DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_NL};
+enum { VECTOR_TYPES = sizeof vector_types / sizeof *vector_types };
 
 START_TEST(rows_have_the_bits_of_the_gguf_package)
 {
@@ -123,7 +125,7 @@ START_TEST(names_and_ids_are_one_to_one)
 }
 END_TEST
 
-/* 64 elements that are finite but for one, `bad` (in a quantised row: in block 1's scale). */
+/* 512 elements that are finite but for one, `bad` (in a quantised row: in block 1's scale). */
 START_TEST(what_is_not_finite_is_found)
 {
     static const struct {
@@ -135,15 +137,18 @@ START_TEST(what_is_not_finite_is_found)
         {DTYPE_F32, 4 * 17 + 2, 0x7fc0, 17}, {DTYPE_F32, 2, 0xff80, 0},         {DTYPE_F16, 2 * 63, 0x7c00, 63},
         {DTYPE_BF16, 2 * 5, 0x7f80, 5},      {DTYPE_F64, 8 * 9 + 6, 0xfff0, 9}, {DTYPE_Q8_0, 34, 0x7e00, 32},
         {DTYPE_Q4_0, 18, 0xfc00, 32},        {DTYPE_Q4_1, 20, 0x7c00, 32},      {DTYPE_Q4_1, 22, 0x7c00, 32},
-        {DTYPE_Q4_1, 2, 0x7fff, 0},
+        {DTYPE_Q4_1, 2, 0x7fff, 0},          {DTYPE_Q5_0, 22, 0x7c00, 32},
+        {DTYPE_Q5_1, 26, 0x7c00, 32},        {DTYPE_IQ4_NL, 18, 0xfc00, 32},         {DTYPE_Q2_K, 80, 0x7c00, 0},
+        {DTYPE_Q2_K, 84 + 82, 0x7c00, 256},  {DTYPE_Q3_K, 110 + 108, 0x7c00, 256},   {DTYPE_Q4_K, 146, 0x7e00, 256},
+        {DTYPE_Q5_K, 176, 0x7c00, 256},      {DTYPE_Q6_K, 208, 0x7c00, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint64_t bytes;
-        ck_assert(dtype_bytes(cases[i].type, 64, &bytes));
+        ck_assert(dtype_bytes(cases[i].type, 512, &bytes));
         uint8_t *row = calloc(1, bytes);
-        ck_assert_uint_eq(dtype_first_nonfinite(cases[i].type, row, 64), 64);
+        ck_assert_uint_eq(dtype_first_nonfinite(cases[i].type, row, 512), 512);
         memcpy(row + cases[i].at, &cases[i].bits, 2);
-        ck_assert_uint_eq(dtype_first_nonfinite(cases[i].type, row, 64), cases[i].index);
+        ck_assert_uint_eq(dtype_first_nonfinite(cases[i].type, row, 512), cases[i].index);
         ck_assert_uint_eq(dtype_first_nonfinite(cases[i].type, row, 0), 0);
         free(row);
     }
@@ -155,7 +160,7 @@ int main(void)
     Suite *suite = suite_create("dtype");
     TCase *tc = tcase_create("types");
     tcase_set_timeout(tc, 60);
-    tcase_add_loop_test(tc, rows_have_the_bits_of_the_gguf_package, 0, 5);
+    tcase_add_loop_test(tc, rows_have_the_bits_of_the_gguf_package, 0, VECTOR_TYPES);
     tcase_add_test(tc, halves_both_ways);
     tcase_add_test(tc, halves_round_to_nearest_even);
     tcase_add_test(tc, bf16_both_ways);

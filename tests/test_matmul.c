@@ -34,6 +34,7 @@ static void run_case(const struct op *op, enum op_wtype type, uint32_t rows, uin
                      unsigned seed)
 {
     bool nn = op == &op_matmul_nn_desc;
+    k = (k + op_wtype_block(type) - 1) / op_wtype_block(type) * op_wtype_block(type);
     uint32_t x_cols = nn ? n : k, y_cols = nn ? k : n;
     struct op_weight_layout layout;
     ck_assert(op_weight_layout(type, n, k, &layout));

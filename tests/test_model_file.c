@@ -250,9 +250,11 @@ START_TEST(gguf_types_and_names)
     const char *path = io_path("embedding.gguf");
     struct rt_error err = {0};
     struct mosld_model_file *f;
-    write_gguf_embedding(path, 12, 144);
+    write_gguf_embedding(path, 23, 136);
     check_refused(mosld_model_file_open(path, &f, &err), &err, path,
-                  "token_embd.weight has the type Q4_K, which mosld does not run; it runs F32");
+                  "token_embd.weight has the type IQ4_XS, which mosld does not run; it runs F32");
+    write_gguf_embedding(path, 12, 144);
+    check_refused(mosld_model_file_open(path, &f, &err), &err, path, "the tensor blk.0.attn_norm.weight is missing");
     write_gguf_embedding(path, 2, 144);
     check_refused(mosld_model_file_open(path, &f, &err), &err, path, "the tensor blk.0.attn_norm.weight is missing");
 }
@@ -299,8 +301,8 @@ START_TEST(inspect_shows_what_is_there)
     expect_inspect(MODELS "quant-q4_1.gguf", 0, "Q4_1");
     expect_inspect(MOSLD_SOURCE_DIR "/tests/vectors/llama2-mosl/adapter", 0, "peft_type");
     expect_inspect(MODELS "qwen2/model.safetensors --tensors", 0, "model.layers.1.self_attn.q_proj.bias");
-    write_gguf_embedding(io_path("listed.gguf"), 12, 144);
-    expect_inspect(io_path("listed.gguf"), 0, "Q4_K, which mosld does not run");
+    write_gguf_embedding(io_path("listed.gguf"), 23, 136);
+    expect_inspect(io_path("listed.gguf"), 0, "IQ4_XS, which mosld does not run");
 }
 END_TEST
 

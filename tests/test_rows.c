@@ -18,6 +18,7 @@ static const struct {
 
 static void run_embedding(enum op_wtype type, uint32_t rows, uint32_t n, uint32_t k, uint32_t row0)
 {
+    k = (k + op_wtype_block(type) - 1) / op_wtype_block(type) * op_wtype_block(type);
     struct op_weight_layout layout;
     ck_assert(op_weight_layout(type, n, k, &layout));
     struct embedding_push p = {
@@ -26,15 +27,16 @@ static void run_embedding(enum op_wtype type, uint32_t rows, uint32_t n, uint32_
     uint64_t state = rows + k;
     for (uint32_t i = 0; i < rows; i++) /* rows of this chunk, and with row0 some of chunks before and behind it */
         tokens[i] = (uint32_t)(test_random(&state) % (n + 2 * row0));
+    bool has_offset = 1u << type & (1u << OP_W_Q4_1 | 1u << OP_W_Q5_1 | 1u << OP_W_Q2_K | 1u << OP_W_Q4_K | 1u << OP_W_Q5_K);
     char label[80];
     snprintf(label, sizeof label, "%s rows %u n %u k %u row0 %u", op_wtype_name(type), rows, n, k, row0);
     struct op_case c = {
         .label = label,
         .push = &p,
         .seed = k,
-        /* Q4_1 is a product and a sum: a device may contract them, which moves the last bit of the larger one (values
-           below 4). */
-        .atol = type == OP_W_Q4_1 ? 4 * FLT_EPSILON : 0,
+        /* A type with an offset is a product and a sum: a device may contract them, which moves the last bit of the larger one
+           (values below 8). */
+        .atol = has_offset ? 8 * FLT_EPSILON : 0,
         .b = {{.n = rows, .words = tokens},
               {.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k},
               {.n = (uint64_t)rows * k}},

@@ -1,5 +1,6 @@
 /* tests/test_weight.c - the layout of frozen weights: sizes, chunks, and that packing and unpacking give the file's
  * values. */
+#include "mosld/io/dtype.h"
 #include "mosld/ops/host_math.h"
 #include "mosld/ops/weight_layout.h"
 #include "tests/support/op_test.h"
@@ -44,56 +45,37 @@ START_TEST(halves_are_exact)
 }
 END_TEST
 
-/* Value i of a row of file blocks, as GGUF defines them. */
-static float file_value(enum op_wtype type, const unsigned char *raw, size_t i)
-{
-    static const size_t bytes[OP_W_TYPES] = {0, 0, 0, 34, 18, 20};
-    float f;
-    uint16_t h[2];
-    uint32_t bits;
-    if (type == OP_W_F32) {
-        memcpy(&f, raw + 4 * i, 4);
-        return f;
-    }
-    if (type < OP_W_Q8_0) {
-        memcpy(h, raw + 2 * i, 2);
-        bits = (uint32_t)h[0] << 16;
-        memcpy(&f, &bits, 4);
-        return type == OP_W_F16 ? (float)half_value(h[0]) : f;
-    }
-    const unsigned char *block = raw + i / 32 * bytes[type];
-    size_t j = i % 32;
-    memcpy(h, block, 4);
-    float d = (float)half_value(h[0]);
-    if (type == OP_W_Q8_0)
-        return d * (float)(int8_t)block[2 + j];
-    const unsigned char *q = block + (type == OP_W_Q4_0 ? 2 : 4);
-    int nibble = q[j % 16] >> (j / 16 * 4) & 15;
-    return type == OP_W_Q4_0 ? d * (float)(nibble - 8) : d * (float)nibble + (float)half_value(h[1]);
-}
+static const enum dtype file_types[OP_W_TYPES] = {
+    DTYPE_F32,  DTYPE_F16,    DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,
+    DTYPE_Q5_1, DTYPE_IQ4_NL, DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K,
+};
 
 static const struct {
     uint32_t rows, cols;
-} shapes[] = {{1, 1}, {3, 5}, {2, 31}, {1, 32}, {3, 32}, {5, 96}, {7, 33}, {4, 576}};
+} shapes[] = {{1, 1}, {3, 5}, {2, 31}, {1, 32}, {3, 32}, {5, 96}, {7, 33}, {4, 576}, {1, 256}, {3, 512}};
 
+/* The truth is the file reader's own dequantisation, which is held to the bits of the gguf package (test_dtype.c) and shares no code with packing. */
 START_TEST(values_are_the_files)
 {
     enum op_wtype type = _i % OP_W_TYPES;
     uint32_t rows = shapes[_i / OP_W_TYPES].rows, cols = shapes[_i / OP_W_TYPES].cols;
-    if (type >= OP_W_Q8_0 && cols % 32) {
+    ck_assert_uint_eq(op_wtype_block(type), dtype_info(file_types[type])->block);
+    if (cols % op_wtype_block(type)) {
         ck_assert_uint_eq(op_weight_bytes(type, rows, cols), 0);
         return;
     }
-    static const size_t per32[OP_W_TYPES] = {128, 64, 64, 34, 18, 20};
-    size_t n = (size_t)rows * cols, raw_size = (n * per32[type] + 31) / 32;
+    uint64_t raw_size, n = (uint64_t)rows * cols, state = (uint64_t)_i + 1;
+    ck_assert(dtype_bytes(file_types[type], n, &raw_size));
     unsigned char *raw = malloc(raw_size);
-    uint64_t state = (uint64_t)_i + 1;
     for (size_t i = 0; i < raw_size; i++)
-        raw[i] = (unsigned char)(test_random(&state) & (type < OP_W_Q8_0 ? 0x3f : 0xff));
-    for (size_t i = 0; type >= OP_W_Q8_0 && i < n / 32; i++) { /* scales that are finite, some of them subnormal */
-        raw[i * per32[type] + 1] &= 0xbb;
-        raw[i * per32[type] + 3] &= type == OP_W_Q4_1 ? 0xbb : 0xff;
-    }
+        raw[i] = (unsigned char)test_random(&state);
+    uint64_t bad; /* finite scales of any size, some of them subnormal: bytes are drawn again until all are */
+    uint32_t block_bytes = dtype_info(file_types[type])->bytes;
+    while ((bad = dtype_first_nonfinite(file_types[type], raw, n)) < n)
+        for (size_t i = 0; i < block_bytes; i++)
+            raw[bad / op_wtype_block(type) * block_bytes + i] = (unsigned char)test_random(&state);
+    float *want_values = malloc(n * sizeof *want_values);
+    dtype_to_f32(file_types[type], raw, n, want_values);
     uint64_t size = op_weight_bytes(type, rows, cols);
     void *packed = malloc(size);
     float *out = malloc((n + 1) * sizeof *out);
@@ -104,11 +86,12 @@ START_TEST(values_are_the_files)
         ck_assert_msg(rows == 1 || out[cols] == 77, "%s [%u, %u]: written past the row", op_wtype_name(type), rows,
                       cols);
         for (uint32_t c = 0; c < cols; c++) {
-            float want = file_value(type, raw, (size_t)r * cols + c);
+            float want = want_values[(size_t)r * cols + c];
             ck_assert_msg(memcmp(&want, &out[c], 4) == 0, "%s [%u, %u] at %u, %u: want %.9g, got %.9g",
                           op_wtype_name(type), rows, cols, r, c, want, out[c]);
         }
     }
+    free(want_values);
     free(out);
     free(packed);
     free(raw);
@@ -122,6 +105,13 @@ START_TEST(sizes)
     ck_assert_uint_eq(op_weight_bytes(OP_W_Q8_0, 3, 32), 3 * 32 + 8);
     ck_assert_uint_eq(op_weight_bytes(OP_W_Q4_0, 2, 64), 2 * 32 + 8);
     ck_assert_uint_eq(op_weight_bytes(OP_W_Q4_1, 2, 64), 2 * 32 + 16);
+    ck_assert_uint_eq(op_weight_bytes(OP_W_Q5_1, 2, 64), 2 * 40 + 16);
+    ck_assert_uint_eq(op_weight_bytes(OP_W_Q2_K, 3, 256), 3 * 84);
+    ck_assert_uint_eq(op_weight_bytes(OP_W_Q3_K, 3, 256), 3 * 116);
+    ck_assert_uint_eq(op_weight_bytes(OP_W_Q4_K, 3, 512), 6 * 148);
+    ck_assert_uint_eq(op_weight_bytes(OP_W_Q5_K, 3, 256), 3 * 180);
+    ck_assert_uint_eq(op_weight_bytes(OP_W_Q6_K, 3, 256), 3 * 212);
+    ck_assert_uint_eq(op_weight_bytes(OP_W_Q6_K, 3, 32), 0);
     ck_assert_uint_eq(op_weight_bytes(OP_W_F32, UINT64_MAX / 4, 3), 0);
     ck_assert_uint_eq(op_weight_bytes(OP_W_F32, UINT64_MAX / 8, 4), 0);
     ck_assert_uint_eq(op_weight_bytes(OP_W_Q4_1, UINT64_MAX / 2, 1024), 0);

@@ -1,6 +1,8 @@
 /* mosld/io/dtype.c - see dtype.h. */
 #include "mosld/io/dtype.h"
 
+#include "mosld/io/dequantize.h"
+
 #include <string.h>
 
 static const struct dtype_info infos[DTYPES] = {
@@ -72,7 +74,10 @@ bool dtype_bytes(enum dtype type, uint64_t elements, uint64_t *bytes)
     return elements % info->block == 0 && !__builtin_mul_overflow(elements / info->block, (uint64_t)info->bytes, bytes);
 }
 
-bool dtype_converts(enum dtype type) { return (unsigned)type <= DTYPE_F64; }
+bool dtype_converts(enum dtype type)
+{
+    return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16 || type == DTYPE_F64 || dequantize_of(type);
+}
 
 /* ---- scalars ---- */
 
@@ -132,32 +137,6 @@ uint16_t dtype_f32_to_bf16(float value)
 
 static uint16_t load_u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
-static void q8_0_to_f32(const uint8_t *block, float *dst)
-{
-    float d = dtype_f16_to_f32(load_u16(block));
-    for (int i = 0; i < 32; i++)
-        dst[i] = d * (float)(int8_t)block[2 + i];
-}
-
-/* Low nibbles are elements 0..15, high ones 16..31. */
-static void q4_0_to_f32(const uint8_t *block, float *dst)
-{
-    float d = dtype_f16_to_f32(load_u16(block));
-    for (int i = 0; i < 16; i++) {
-        dst[i] = d * (float)((block[2 + i] & 15) - 8);
-        dst[i + 16] = d * (float)((block[2 + i] >> 4) - 8);
-    }
-}
-
-static void q4_1_to_f32(const uint8_t *block, float *dst)
-{
-    float d = dtype_f16_to_f32(load_u16(block)), m = dtype_f16_to_f32(load_u16(block + 2));
-    for (int i = 0; i < 16; i++) {
-        dst[i] = d * (float)(block[4 + i] & 15) + m;
-        dst[i + 16] = d * (float)(block[4 + i] >> 4) + m;
-    }
-}
-
 static void f64_to_f32(const uint8_t *src, uint64_t n, float *dst)
 {
     for (uint64_t i = 0; i < n; i++) {
@@ -181,11 +160,10 @@ void dtype_to_f32(enum dtype type, const void *source, uint64_t n, float *dst)
     } else if (type == DTYPE_F64) {
         f64_to_f32(src, n, dst);
     } else {
-        void (*convert)(const uint8_t *, float *) = q4_1_to_f32;
-        if (type != DTYPE_Q4_1)
-            convert = type == DTYPE_Q8_0 ? q8_0_to_f32 : q4_0_to_f32;
-        for (uint64_t b = 0; b < n / 32; b++)
-            convert(src + b * infos[type].bytes, dst + 32 * b);
+        dequantize_block_fn *convert = dequantize_of(type);
+        const struct dtype_info *info = &infos[type];
+        for (uint64_t b = 0; convert && b < n / info->block; b++)
+            convert(src + b * info->bytes, dst + b * info->block);
     }
 }
 
@@ -210,6 +188,18 @@ static inline __attribute__((always_inline)) uint64_t scan_halves(const uint8_t 
     return n;
 }
 
+/* Quantised types: blocks whose f16 scales are not finite. */
+static uint64_t first_bad_block(enum dtype type, const uint8_t *p, uint64_t n)
+{
+    enum { F16_EXPONENT = 0x7c00 };
+    const struct dtype_info *info = dtype_info(type);
+    if (!dequantize_of(type))
+        return n;
+    uint32_t first, second;
+    dequantize_scales_at(type, &first, &second);
+    return info->block * scan_halves(p + first, n / info->block, info->bytes, F16_EXPONENT, second ? second - first : 0);
+}
+
 uint64_t dtype_first_nonfinite(enum dtype type, const void *source, uint64_t n)
 {
     enum { F16_EXPONENT = 0x7c00, TOP_EXPONENT = 0x7f80, F64_EXPONENT = 0x7ff0 };
@@ -223,13 +213,7 @@ uint64_t dtype_first_nonfinite(enum dtype type, const void *source, uint64_t n)
         return scan_halves(p, n, 2, F16_EXPONENT, 0);
     case DTYPE_F64:
         return n ? scan_halves(p + 6, n, 8, F64_EXPONENT, 0) : 0;
-    case DTYPE_Q8_0:
-        return 32 * scan_halves(p, n / 32, 34, F16_EXPONENT, 0);
-    case DTYPE_Q4_0:
-        return 32 * scan_halves(p, n / 32, 18, F16_EXPONENT, 0);
-    case DTYPE_Q4_1:
-        return 32 * scan_halves(p, n / 32, 20, F16_EXPONENT, 2);
     default:
-        return n;
+        return first_bad_block(type, p, n);
     }
 }

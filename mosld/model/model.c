@@ -11,18 +11,22 @@
 
 /* ---- layout ---- */
 
+/* The file's types that stay as they are, in the order of enum op_wtype. */
+static const enum dtype file_types[OP_W_TYPES] = {
+    DTYPE_F32,  DTYPE_F16,    DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,
+    DTYPE_Q5_1, DTYPE_IQ4_NL, DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K,
+};
+
+static enum dtype file_type_of(enum op_wtype type) { return file_types[type]; }
+
 static enum op_wtype type_on_device(enum dtype dtype, int weights)
 {
     if (weights != MOSLD_WEIGHTS_AS_FILE)
         return (enum op_wtype)weights;
-    switch (dtype) {
-    case DTYPE_F16: return OP_W_F16;
-    case DTYPE_BF16: return OP_W_BF16;
-    case DTYPE_Q8_0: return OP_W_Q8_0;
-    case DTYPE_Q4_0: return OP_W_Q4_0;
-    case DTYPE_Q4_1: return OP_W_Q4_1;
-    default: return OP_W_F32;
-    }
+    for (int i = 0; i < OP_W_TYPES; i++)
+        if (file_types[i] == dtype)
+            return (enum op_wtype)i;
+    return OP_W_F32;
 }
 
 static enum rt_status plan_matrix(struct mosld_model *m, const struct mosld_model_file *file, const char *name, int weights,
@@ -33,9 +37,9 @@ static enum rt_status plan_matrix(struct mosld_model *m, const struct mosld_mode
         return rt_fail(err, RT_BAD_FILE, "%s: tensor %s is missing", mosld_model_file_path(file), name);
     m->parameters += (uint64_t)w->rows * w->cols;
     enum op_wtype type = type_on_device(w->dtype, weights);
-    if (type >= OP_W_Q8_0 && w->cols % 32)
-        return rt_fail(err, RT_USAGE, "weights: %s has rows of %u numbers, which do not fill the blocks of 32 of this type: choose f16, bf16 or f32",
-                       name, w->cols);
+    if (w->cols % op_wtype_block(type))
+        return rt_fail(err, RT_USAGE, "weights: %s has rows of %u numbers, which do not fill the blocks of %u of this type: choose f16, bf16 or f32",
+                       name, w->cols, op_wtype_block(type));
     return op_weight_plan(m->dev, m->arena, type, w->rows, w->cols, "weights", out, err);
 }
 
@@ -146,12 +150,6 @@ void mosld_model_destroy(struct mosld_model **model)
 }
 
 /* ---- loading ---- */
-
-static enum dtype file_type_of(enum op_wtype type)
-{
-    static const enum dtype types[OP_W_TYPES] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1};
-    return types[type];
-}
 
 /* Rows of a chunk as raw blocks of the device's type. */
 static enum rt_status read_rows(const struct mosld_model_file *file, const struct mosld_weight *w, enum op_wtype type, uint32_t row0,

@@ -110,10 +110,10 @@ static enum rt_status check_dtype(const struct mosld_model_file *f, const struct
                                   struct rt_error *err)
 {
     bool plain = t->dtype == DTYPE_F32 || t->dtype == DTYPE_F16 || t->dtype == DTYPE_BF16;
-    bool quantised = t->dtype == DTYPE_Q8_0 || t->dtype == DTYPE_Q4_0 || t->dtype == DTYPE_Q4_1;
+    bool quantised = !plain && t->dtype != DTYPE_F64 && dtype_converts(t->dtype);
     if (plain || (quantised && !vector))
         return RT_OK;
-    const char *more = vector ? " here" : f->gguf ? ", Q8_0, Q4_0 and Q4_1: take or make a file of those" : "";
+    const char *more = vector ? " here" : f->gguf ? ", Q4_0 to Q8_0, Q2_K to Q6_K and IQ4_NL: take or make a file of those" : "";
     return rt_fail(err, RT_BAD_FILE,
                    "%s: tensor %.100s has the type %s, which mosld does not run; it runs F32, F16, BF16%s", t->file,
                    t->name, dtype_name(t->dtype), more);

@@ -40,7 +40,7 @@ static void group_a_row(const void *push, uint32_t groups[3])
     groups[0] = op_groups(((const struct embedding_push *)push)->rows, 1);
 }
 
-#define EMBEDDING_TYPE(type, number)                                                                                   \
+#define EMBEDDING_TYPE(type, number, unused)                                                                                   \
     static bool is_##type(const void *push) { return ((const struct embedding_push *)push)->wtype == (number); }       \
     static const struct op_kernel kernel_##type = {                                                                    \
         .kernel = {"embedding." #type,                                                                                 \
@@ -50,26 +50,16 @@ static void group_a_row(const void *push, uint32_t groups[3])
         .map = {TOKENS, W, Y},                                                                                         \
         .grid = group_a_row,                                                                                           \
     };
-EMBEDDING_TYPE(f32, OP_W_F32)
-EMBEDDING_TYPE(f16, OP_W_F16)
-EMBEDDING_TYPE(bf16, OP_W_BF16)
-EMBEDDING_TYPE(q8_0, OP_W_Q8_0)
-EMBEDDING_TYPE(q4_0, OP_W_Q4_0)
-EMBEDDING_TYPE(q4_1, OP_W_Q4_1)
+OP_W_EACH(EMBEDDING_TYPE, OP_W_NOTHING, unused)
 
-#define EMBEDDING_VARIANT(type, number)                                                                                \
+#define EMBEDDING_VARIANT(type, number, unused)                                                                        \
     {                                                                                                                  \
         .name = #type, .kind = RT_VULKAN, .applies = is_##type, .wtypes = 1u << (number),                              \
         .kernels = { &kernel_##type },                                                                                 \
     }
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = embedding_host},
-    EMBEDDING_VARIANT(f32, OP_W_F32),
-    EMBEDDING_VARIANT(f16, OP_W_F16),
-    EMBEDDING_VARIANT(bf16, OP_W_BF16),
-    EMBEDDING_VARIANT(q8_0, OP_W_Q8_0),
-    EMBEDDING_VARIANT(q4_0, OP_W_Q4_0),
-    EMBEDDING_VARIANT(q4_1, OP_W_Q4_1),
+    OP_W_EACH(EMBEDDING_VARIANT, OP_W_COMMA, unused),
 };
 
 const struct op op_embedding_desc = {

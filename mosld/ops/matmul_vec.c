@@ -33,12 +33,17 @@ struct row_read {
         floats sum[MATMUL_VEC_TOKENS][2] = {{{0}}};                                                                    \
         uint32_t whole = r->p->k / 32 * 32;                                                                            \
         for (uint32_t k = 0; k < whole; k += 32) {                                                                     \
-            SCALES(r->scales, k);                                                                                      \
             floats w0, w1;                                                                                             \
-            LOAD(r->row, k, &w0);                                                                                      \
-            LOAD(r->row, k + LANES, &w1);                                                                              \
-            w0 = APPLY(w0);                                                                                            \
-            w1 = APPLY(w1);                                                                                            \
+            {                                                                                                          \
+                SCALES(r->scales, k);                                                                                  \
+                LOAD(r->row, k, &w0);                                                                                  \
+                w0 = APPLY(w0);                                                                                        \
+            }                                                                                                          \
+            {                                                                                                          \
+                SCALES(r->scales, k + LANES);                                                                          \
+                LOAD(r->row, k + LANES, &w1);                                                                          \
+                w1 = APPLY(w1);                                                                                        \
+            }                                                                                                          \
             for (uint32_t t = 0; t < tokens; t++) {                                                                    \
                 const float *x = r->x + (size_t)t * r->p->x_stride + k;                                                \
                 sum[t][0] += w0 * *(const floats_any *)x;                                                              \
@@ -69,9 +74,8 @@ struct row_read {
 DOT_ROW(dot_f32, lanes_f32, LANES_NONE, LANES_AS_IS)
 DOT_ROW(dot_f16, lanes_f16, LANES_NONE, LANES_AS_IS)
 DOT_ROW(dot_bf16, lanes_bf16, LANES_NONE, LANES_AS_IS)
-DOT_ROW(dot_q8_0, lanes_bytes, LANES_D, LANES_TIMES_D)
-DOT_ROW(dot_q4_0, lanes_nibbles, LANES_D, LANES_LESS_8)
-DOT_ROW(dot_q4_1, lanes_nibbles, LANES_DM, LANES_PLUS_M)
+#define DOT_QUANTISED(type, load, scales, apply) DOT_ROW(dot_##type, load, scales, apply)
+LANES_QUANTISED(DOT_QUANTISED)
 
 /* The columns from k0 on, at most 32. */
 static void add_tail(const struct matmul_push *p, const void *packed, uint32_t row, uint32_t k0, const float *x,
@@ -88,26 +92,21 @@ static void add_tail(const struct matmul_push *p, const void *packed, uint32_t r
 static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n, const float *x,
                      uint32_t tokens, float (*dots)[MATMUL_VEC_TOKENS])
 {
+#define DOT_OF(type, number, unused) [number] = dot_##type
     static void (*const dot[OP_W_TYPES])(const struct row_read *, uint32_t, size_t, uint32_t, float *) = {
-        dot_f32, dot_f16, dot_bf16, dot_q8_0, dot_q4_0, dot_q4_1,
-    };
+        OP_W_EACH(DOT_OF, OP_W_COMMA, unused)};
     struct op_weight_layout layout;
     if (!op_weight_layout(p->wtype, p->n, p->k, &layout))
         return;
-    uint32_t row_scales = p->k / 32 * (p->wtype == OP_W_Q4_1 ? 2 : 1);
     const uint32_t *w = (const uint32_t *)packed + p->w_offset;
     struct row_read r = {
         .p = p,
         .row = w + row0 * layout.row_words,
-        .scales = (const op_half *)(w + layout.scales),
+        .scales = (const op_half *)(w + layout.scales) + row0 * layout.row_scales,
         .x = x,
         .tokens = tokens,
     };
-    if (p->wtype >= OP_W_Q8_0)
-        r.scales += (size_t)row0 * row_scales;
-    else
-        row_scales = 0;
-    dot[p->wtype](&r, n, layout.row_words * 4, row_scales, dots[0]);
+    dot[p->wtype](&r, n, layout.row_words * 4, (uint32_t)layout.row_scales, dots[0]);
     for (uint32_t i = 0; i < n && p->k % 32; i++)
         add_tail(p, packed, row0 + i, p->k / 32 * 32, x, tokens, dots[i]);
 }

@@ -1,5 +1,5 @@
-/* mosld/ops/weight.c - the layout of frozen weights: sizes, chunks, and repacking from a file's blocks. Reading:
- * weight_read.c. */
+/* mosld/ops/weight.c - the layout of frozen weights: sizes and chunks. Reading:
+ * weight_read.c; repacking: weight_pack.c. */
 #include "mosld/ops/weight.h"
 
 #include "mosld/ops/weight_layout.h"
@@ -7,11 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *op_wtype_name(enum op_wtype type)
-{
-    static const char *const names[OP_W_TYPES] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
-    return (unsigned)type < OP_W_TYPES ? names[type] : "unknown";
-}
+/* In the order of enum op_wtype. */
+static const struct {
+    const char *name;
+    uint16_t block;       /* columns that share a scale */
+    uint16_t words;       /* 32-bit words of 32 columns of quants; of plain types, of a row of 32 */
+    uint16_t scale_halves; /* of a block */
+} kinds[OP_W_TYPES] = {
+    {"f32", 1, 32, 0},   {"f16", 1, 16, 0},   {"bf16", 1, 16, 0},    {"q8_0", 32, 8, 1},   {"q4_0", 32, 4, 1},
+    {"q4_1", 32, 4, 2},  {"q5_0", 32, 5, 1},  {"q5_1", 32, 5, 2},    {"iq4_nl", 32, 4, 1}, {"q2_k", 256, 2, 10},
+    {"q3_k", 256, 3, 10}, {"q4_k", 256, 4, 10}, {"q5_k", 256, 5, 10}, {"q6_k", 256, 6, 10},
+};
+
+const char *op_wtype_name(enum op_wtype type) { return (unsigned)type < OP_W_TYPES ? kinds[type].name : "unknown"; }
+uint32_t op_wtype_block(enum op_wtype type) { return (unsigned)type < OP_W_TYPES ? kinds[type].block : 1; }
 
 struct op_weight op_weight_f32(struct rt_span span, uint32_t rows, uint32_t cols)
 {
@@ -25,36 +34,28 @@ const struct op_weight_chunk *op_weight_chunk(const struct op_weight *w, uint32_
 
 /* ---- sizes ---- */
 
-static bool cols_fit(enum op_wtype type, uint64_t cols)
-{
-    return (unsigned)type < OP_W_TYPES && (type < OP_W_Q8_0 || cols % OP_W_BLOCK == 0);
-}
-
 static uint64_t row_words(enum op_wtype type, uint64_t cols)
 {
     switch (type) {
     case OP_W_F32: return cols;
     case OP_W_F16:
     case OP_W_BF16: return cols / 2 + cols % 2;
-    case OP_W_Q8_0: return cols / 4;
-    default: return cols / 8;
+    default: return cols / OP_W_BLOCK * kinds[type].words;
     }
 }
 
 bool op_weight_layout(enum op_wtype type, uint64_t rows, uint64_t cols, struct op_weight_layout *out)
 {
-    uint64_t quants, blocks = 0, scales = 0, words;
+    uint64_t quants, halves, words;
     *out = (struct op_weight_layout){0};
-    if (!cols_fit(type, cols) || __builtin_mul_overflow(rows, row_words(type, cols), &quants))
+    if ((unsigned)type >= OP_W_TYPES || cols % kinds[type].block)
         return false;
-    if (type >= OP_W_Q8_0) {
-        if (__builtin_mul_overflow(rows, cols / OP_W_BLOCK, &blocks))
-            return false;
-        scales = type == OP_W_Q4_1 ? blocks : blocks / 2 + blocks % 2;
-    }
-    if (__builtin_add_overflow(quants, scales, &words) || words > UINT64_MAX / 4)
+    uint64_t row_scales = cols / kinds[type].block * kinds[type].scale_halves;
+    if (__builtin_mul_overflow(rows, row_words(type, cols), &quants) || __builtin_mul_overflow(rows, row_scales, &halves) ||
+        __builtin_add_overflow(quants, halves / 2 + halves % 2, &words) || words > UINT64_MAX / 4)
         return false;
-    *out = (struct op_weight_layout){.row_words = row_words(type, cols), .scales = quants, .words = words};
+    *out = (struct op_weight_layout){
+        .row_words = row_words(type, cols), .scales = quants, .row_scales = row_scales, .words = words};
     return true;
 }
 
@@ -91,7 +92,7 @@ enum rt_status op_weight_plan(struct rt_device *dev, struct rt_arena *arena, enu
         limit = (uint64_t)UINT32_MAX * 4;
     if (rows == 0 || cols == 0 || op_weight_bytes(type, rows, cols) == 0)
         return rt_fail(err, RT_BAD_FILE, "%s: a %s matrix of %u x %u is not supported%s", label, op_wtype_name(type),
-                       rows, cols, rows && cols ? ": quantised rows are multiples of 32 values" : "");
+                       rows, cols, rows && cols ? ": rows of quantised types are whole blocks" : "");
     uint64_t most = rows_below(type, rows, cols, limit);
     if (most == 0)
         return rt_fail(err, RT_NO_DEVICE, "%s: one row of %u %s values exceeds the %llu bytes that %s can bind", label,
@@ -119,67 +120,4 @@ void op_weight_finish(struct op_weight *w)
         return;
     free(w->chunks);
     *w = (struct op_weight){0};
-}
-
-/* ---- repacking ---- */
-
-/* 16-bit values, each row padded to a word. */
-static void pack_half(uint32_t rows, uint32_t cols, const unsigned char *raw, uint32_t *out)
-{
-    size_t words = row_words(OP_W_F16, cols);
-    for (size_t r = 0; r < rows; r++, raw += (size_t)cols * 2, out += words) {
-        if (cols % 2)
-            out[words - 1] = 0;
-        memcpy(out, raw, (size_t)cols * 2);
-    }
-}
-
-static void pack_q8_0(uint64_t blocks, const unsigned char *raw, uint32_t *quants, unsigned char *scales)
-{
-    for (uint64_t b = 0; b < blocks; b++, raw += 34) {
-        memcpy(scales + b * 2, raw, 2);
-        memcpy(&quants[b * 8], raw + 2, 32);
-    }
-}
-
-/* GGUF keeps columns 0..15 of a block in the low nibbles of its 16 bytes and 16..31 in the high ones; here a word has
- * eight neighbouring columns. */
-static void pack_nibbles(const unsigned char *q, uint32_t *out)
-{
-    for (int w = 0; w < 4; w++) {
-        uint32_t word = 0;
-        for (int j = 0; j < 8; j++) {
-            int col = w * 8 + j;
-            word |= (uint32_t)(q[col % 16] >> (col / 16 * 4) & 15) << (4 * j);
-        }
-        out[w] = word;
-    }
-}
-
-static void pack_q4(uint64_t blocks, unsigned scale_bytes, const unsigned char *raw, uint32_t *quants,
-                    unsigned char *scales)
-{
-    for (uint64_t b = 0; b < blocks; b++, raw += scale_bytes + 16) {
-        memcpy(scales + b * scale_bytes, raw, scale_bytes);
-        pack_nibbles(raw + scale_bytes, &quants[b * 4]);
-    }
-}
-
-void op_weight_pack(enum op_wtype type, uint32_t rows, uint32_t cols, const void *raw, void *out)
-{
-    struct op_weight_layout layout;
-    if (!op_weight_layout(type, rows, cols, &layout) || layout.words == 0)
-        return;
-    uint32_t *words = out;
-    uint64_t blocks = (uint64_t)rows * (cols / OP_W_BLOCK);
-    if (type >= OP_W_Q8_0)
-        memset(&words[layout.words - 1], 0, 4); /* an odd number of blocks leaves half a word of scales */
-    switch (type) {
-    case OP_W_F32: memcpy(out, raw, layout.words * 4); break;
-    case OP_W_F16:
-    case OP_W_BF16: pack_half(rows, cols, raw, words); break;
-    case OP_W_Q8_0: pack_q8_0(blocks, raw, words, (unsigned char *)(words + layout.scales)); break;
-    case OP_W_Q4_0: pack_q4(blocks, 2, raw, words, (unsigned char *)(words + layout.scales)); break;
-    default: pack_q4(blocks, 4, raw, words, (unsigned char *)(words + layout.scales)); break;
-    }
 }

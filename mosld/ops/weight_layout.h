@@ -5,7 +5,8 @@
 
 #include "mosld/ops/weight.h"
 
-#define OP_W_BLOCK 32 /* columns that share a scale */
+#define OP_W_BLOCK 32 /* columns whose quants lie together */
+#define OP_W_SUPER 256 /* columns of a block of the K types */
 
 /* Halves inside of words: memory that others see as uint32_t. */
 typedef uint16_t __attribute__((may_alias)) op_half;
@@ -13,6 +14,7 @@ typedef uint16_t __attribute__((may_alias)) op_half;
 struct op_weight_layout {
     uint64_t row_words; /* 32-bit words of quants, or values, a row */
     uint64_t scales;    /* word at which the scales begin */
+    uint64_t row_scales; /* halves of scales a row */
     uint64_t words;     /* of the whole chunk */
 };
 

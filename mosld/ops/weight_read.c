@@ -26,31 +26,28 @@ HOST_INLINE float one_bf16(uint16_t half) { return host_float((uint32_t)half << 
 
 READ_ROW(read_f16, lanes_f16, LANES_NONE, LANES_AS_IS, host_half)
 READ_ROW(read_bf16, lanes_bf16, LANES_NONE, LANES_AS_IS, one_bf16)
-READ_ROW(read_q8_0, lanes_bytes, LANES_D, LANES_TIMES_D, NEVER)
-READ_ROW(read_q4_0, lanes_nibbles, LANES_D, LANES_LESS_8, NEVER)
-READ_ROW(read_q4_1, lanes_nibbles, LANES_DM, LANES_PLUS_M, NEVER)
+#define READ_QUANTISED(type, load, scales, apply) READ_ROW(read_##type, load, scales, apply, NEVER)
+LANES_QUANTISED(READ_QUANTISED)
+
+static void read_f32(const void *row, const op_half *scales, uint32_t col, uint32_t n, float *restrict out)
+{
+    (void)scales;
+    memcpy(out, (const float *)row + col, (size_t)n * sizeof *out);
+}
 
 void op_weight_unpack_part(enum op_wtype type, uint32_t rows, uint32_t cols, const void *packed, uint32_t row0,
                            uint32_t n, uint32_t col0, uint32_t m, float *out, size_t stride)
 {
+#define READ_OF(type, number, unused) [number] = read_##type
+    static void (*const read[OP_W_TYPES])(const void *, const op_half *, uint32_t, uint32_t, float *restrict) = {
+        OP_W_EACH(READ_OF, OP_W_COMMA, unused)};
     struct op_weight_layout layout;
     if (!op_weight_layout(type, rows, cols, &layout))
         return;
     const uint32_t *w = packed;
     const op_half *scales = (const op_half *)(w + layout.scales);
-    size_t row_scales = type < OP_W_Q8_0 ? 0 : cols / OP_W_BLOCK * (type == OP_W_Q4_1 ? 2 : 1);
-    for (uint32_t r = row0; r < row0 + n; r++, out += stride) {
-        const uint32_t *row = w + r * layout.row_words;
-        const op_half *s = scales + r * row_scales;
-        switch (type) {
-        case OP_W_F32: memcpy(out, row + col0, (size_t)m * sizeof *out); break;
-        case OP_W_F16: read_f16(row, s, col0, m, out); break;
-        case OP_W_BF16: read_bf16(row, s, col0, m, out); break;
-        case OP_W_Q8_0: read_q8_0(row, s, col0, m, out); break;
-        case OP_W_Q4_0: read_q4_0(row, s, col0, m, out); break;
-        default: read_q4_1(row, s, col0, m, out); break;
-        }
-    }
+    for (uint32_t r = row0; r < row0 + n; r++, out += stride)
+        read[type](w + r * layout.row_words, scales + r * layout.row_scales, col0, m, out);
 }
 
 void op_weight_unpack(enum op_wtype type, uint32_t rows, uint32_t cols, const void *packed, uint32_t row0, uint32_t n,

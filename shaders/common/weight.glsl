@@ -1,6 +1,6 @@
 /* shaders/common/weight.glsl - values of a frozen weight, in the layouts of mosld/ops/weight.h.
  *
- * Before including: WTYPE (0 f32, 1 f16, 2 bf16, 3 q8_0, 4 q4_0, 5 q4_1, as enum op_wtype), WEIGHT_BINDING, and the
+ * Before including: WTYPE (a number of enum op_wtype), WEIGHT_BINDING, and the
  * parameter block p with p.n rows of p.k columns, p.w_offset, the first word (f32 alone), and p.scales, the word
  * where scales begin. Reads 32-bit words only. */
 
@@ -23,6 +23,82 @@ uint weight_scale_half(uint block)
     return (block & 1u) == 0u ? word & 0xffffu : word >> 16;
 }
 
+#if WTYPE > 3
+/* Words of 32 columns, bits of a number in the first of them, and bits above those in the words from LOW_WORDS on; what is taken away. */
+#if WTYPE == 4 || WTYPE == 5 || WTYPE == 8 || WTYPE == 11
+const uint BLOCK_WORDS = 4;
+#define LOW_BITS 4
+#define HIGH_BITS 0
+#elif WTYPE == 6 || WTYPE == 7 || WTYPE == 12
+const uint BLOCK_WORDS = 5;
+#define LOW_BITS 4
+#define HIGH_BITS 1
+#elif WTYPE == 9
+const uint BLOCK_WORDS = 2;
+#define LOW_BITS 2
+#define HIGH_BITS 0
+#elif WTYPE == 10
+const uint BLOCK_WORDS = 3;
+#define LOW_BITS 2
+#define HIGH_BITS 1
+#else
+const uint BLOCK_WORDS = 6;
+#define LOW_BITS 4
+#define HIGH_BITS 2
+#endif
+
+/* The numbers of columns col .. col + 3 of a row. */
+uvec4 weight_numbers(uint row, uint col)
+{
+    uint at = (row * (p.k / 32) + col / 32) * BLOCK_WORDS, c = col & 31u;
+#if LOW_BITS == 4
+    uint low = weight_buffer.words[at + c / 8] >> (c & 4u) * 4u;
+    uvec4 q = uvec4(low, low >> 4, low >> 8, low >> 12) & 15u;
+#else
+    uint low = weight_buffer.words[at + c / 16] >> (c & 15u) * 2u;
+    uvec4 q = uvec4(low, low >> 2, low >> 4, low >> 6) & 3u;
+#endif
+#if HIGH_BITS == 1
+    uint high = weight_buffer.words[at + LOW_BITS] >> c;
+    q |= (uvec4(high, high >> 1, high >> 2, high >> 3) & 1u) << LOW_BITS;
+#elif HIGH_BITS == 2
+    uint high = weight_buffer.words[at + LOW_BITS + c / 16] >> (c & 15u) * 2u;
+    q |= (uvec4(high, high >> 2, high >> 4, high >> 6) & 3u) << LOW_BITS;
+#endif
+    return q;
+}
+#endif
+
+#if WTYPE == 8
+/* Value q of IQ4_NL's table: signed bytes, four a word. */
+float weight_iq4_nl(uint q)
+{
+    uint word = q < 8u ? (q < 4u ? 0xbfad9881u : 0xf6eaddcfu) : (q < 12u ? 0x26190d01u : 0x71594535u);
+    return float(int(word << (24u - (q & 3u) * 8u)) >> 24);
+}
+#endif
+
+#if WTYPE >= 9
+/* Scale and offset of a column of the K types. */
+vec2 weight_k_scale(uint row, uint col)
+{
+    uint at = p.scales + (row * (p.k / 256) + col / 256) * 5, c = col & 255u;
+    uint both = weight_buffer.words[at];
+    float d = weight_half(both & 0xffffu);
+#if WTYPE == 11 || WTYPE == 12
+    uint part = weight_buffer.words[at + 1 + c / 64] >> (c & 32u) / 2u;
+    return vec2(d * float(part & 255u), weight_half(both >> 16) * float(part >> 8 & 255u));
+#else
+    uint part = weight_buffer.words[at + 1 + c / 64] >> (c / 16 & 3u) * 8u;
+#if WTYPE == 9
+    return vec2(d * float(part & 15u), weight_half(both >> 16) * float(part >> 4 & 15u));
+#else
+    return vec2(d * float(int(part << 24) >> 24), 0.0);
+#endif
+#endif
+}
+#endif
+
 /* Columns col .. col + 3 of a row; col is a multiple of 4 and all four exist. */
 vec4 weight_4(uint row, uint col)
 {
@@ -42,15 +118,29 @@ vec4 weight_4(uint row, uint col)
     uint word = weight_buffer.words[row * (p.k / 4) + col / 4];
     ivec4 q = ivec4(uvec4(word << 24, word << 16, word << 8, word)) >> 24;
     return weight_half(weight_scale_half(row * (p.k / 32) + col / 32)) * vec4(q);
+#elif WTYPE >= 9
+    vec2 scale = weight_k_scale(row, col);
+    vec4 q = vec4(weight_numbers(row, col));
+#if WTYPE == 10
+    return scale.x * (q - 4.0);
+#elif WTYPE == 13
+    return scale.x * (q - 32.0);
 #else
-    uint word = weight_buffer.words[row * (p.k / 8) + col / 8] >> (col & 4u) * 4u;
-    vec4 q = vec4(uvec4(word, word >> 4, word >> 8, word >> 12) & 15u);
+    return scale.x * q - scale.y;
+#endif
+#else
+    uvec4 q = weight_numbers(row, col);
     uint block = row * (p.k / 32) + col / 32;
 #if WTYPE == 4
-    return weight_half(weight_scale_half(block)) * (q - 8.0);
+    return weight_half(weight_scale_half(block)) * (vec4(q) - 8.0);
+#elif WTYPE == 6
+    return weight_half(weight_scale_half(block)) * (vec4(q) - 16.0);
+#elif WTYPE == 8
+    return weight_half(weight_scale_half(block)) *
+           vec4(weight_iq4_nl(q.x), weight_iq4_nl(q.y), weight_iq4_nl(q.z), weight_iq4_nl(q.w));
 #else
     uint scale = weight_buffer.words[p.scales + block];
-    return weight_half(scale & 0xffffu) * q + weight_half(scale >> 16);
+    return weight_half(scale & 0xffffu) * vec4(q) + weight_half(scale >> 16);
 #endif
 #endif
 }

@@ -14,6 +14,11 @@ import numpy as np
 from gguf import GGMLQuantizationType, quants
 
 BLOCKS = 24
+# bytes of a block, its f16 scales' places, and its elements
+TYPES = {"Q8_0": (34, (0,), 32), "Q4_0": (18, (0,), 32), "Q4_1": (20, (0, 2), 32), "Q5_0": (22, (0,), 32), "Q5_1": (24, (0, 2), 32),
+         "IQ4_NL": (18, (0,), 32), "Q2_K": (84, (80, 82), 256), "Q3_K": (110, (108,), 256), "Q4_K": (144, (0, 2), 256),
+         "Q5_K": (176, (0, 2), 256), "Q6_K": (210, (208,), 256)}
+K_BLOCKS = 6
 rng = np.random.default_rng(20412)
 OUT = pathlib.Path(__file__).resolve().parent.parent / "vectors" / "dtype.safetensors"
 
@@ -24,23 +29,25 @@ def finite_halves(n):
 
 
 def raw(name):
-    size = {"Q8_0": 34, "Q4_0": 18, "Q4_1": 20}.get(name)
-    if size is None:
+    if name not in TYPES:
         bits = rng.integers(0, 0x10000, 64 * BLOCKS).astype(np.uint16)
         exponent = 0x7C00 if name == "F16" else 0x7F80
         return bits[(bits & exponent) != exponent][:32 * BLOCKS].view(np.uint8)
-    blocks = rng.integers(0, 256, (BLOCKS, size)).astype(np.uint8)
-    scales = 2 if name == "Q4_1" else 1
-    blocks[:, :2 * scales] = finite_halves(BLOCKS * scales).reshape(BLOCKS, scales).view(np.uint8)
+    size, scales, elements = TYPES[name]
+    n = BLOCKS if elements == 32 else K_BLOCKS
+    blocks = rng.integers(0, 256, (n, size)).astype(np.uint8)
+    halves = finite_halves(n * len(scales)).reshape(n, len(scales)).view(np.uint8)
+    for i, at in enumerate(scales):
+        blocks[:, at:at + 2] = halves[:, 2 * i:2 * i + 2]
     return blocks.reshape(-1)
 
 
 tensors = {}
-for name in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1"):
+for name in ("F16", "BF16", *TYPES):
     data = raw(name)
     view = data.view(np.float16) if name == "F16" else data
     values = quants.dequantize(view, GGMLQuantizationType[name]).astype(np.float32).reshape(-1)
-    assert len(values) == 32 * BLOCKS and np.isfinite(values).all()
+    assert len(values) >= 32 * BLOCKS and np.isfinite(values).all()
     tensors[name + ".f32"] = ("F32", values)
     tensors[name + ".raw"] = ("U8", data)
 

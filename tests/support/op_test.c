@@ -104,6 +104,35 @@ static uint16_t random_half(uint64_t *state)
     return (uint16_t)((r & 0x83ff) | ((8 + (r >> 20) % 8) << 10));
 }
 
+/* The blocks of GGUF's types: bytes, where their f16 scales stand, and between which powers of two (as exponents of a half) these are drawn, so
+ * that values are of about one at most. */
+static const struct {
+    unsigned bytes, d, d_low, d_high, m, m_low, m_high;
+} blocks_of[OP_W_TYPES] = {
+    [OP_W_Q8_0] = {34, 0, 2, 9, 0, 0, 0},      [OP_W_Q4_0] = {18, 0, 5, 12, 0, 0, 0},    [OP_W_Q4_1] = {20, 0, 5, 12, 2, 8, 15},
+    [OP_W_Q5_0] = {22, 0, 4, 11, 0, 0, 0},     [OP_W_Q5_1] = {24, 0, 4, 11, 2, 8, 15},   [OP_W_IQ4_NL] = {18, 0, 2, 9, 0, 0, 0},
+    [OP_W_Q2_K] = {84, 80, 5, 11, 82, 5, 11},  [OP_W_Q3_K] = {110, 108, 4, 9, 0, 0, 0},  [OP_W_Q4_K] = {144, 0, 2, 6, 2, 4, 9},
+    [OP_W_Q5_K] = {176, 0, 1, 5, 2, 4, 9},     [OP_W_Q6_K] = {210, 208, 1, 4, 0, 0, 0},
+};
+
+static void put_half(uint64_t *state, unsigned char *to, unsigned low, unsigned high)
+{
+    uint64_t r = test_random(state);
+    uint16_t half = (uint16_t)((r & 0x83ff) | (low + (r >> 20) % (high - low + 1)) << 10);
+    memcpy(to, &half, 2);
+}
+
+static void random_blocks(enum op_wtype type, uint64_t n, uint64_t *state, unsigned char *raw)
+{
+    for (uint64_t i = 0; i < n / op_wtype_block(type); i++, raw += blocks_of[type].bytes) {
+        for (size_t j = 0; j < blocks_of[type].bytes; j++)
+            raw[j] = (unsigned char)test_random(state);
+        put_half(state, raw + blocks_of[type].d, blocks_of[type].d_low, blocks_of[type].d_high);
+        if (blocks_of[type].m)
+            put_half(state, raw + blocks_of[type].m, blocks_of[type].m_low, blocks_of[type].m_high);
+    }
+}
+
 /* Random raw blocks of a file's type, as GGUF lays them out. */
 static void random_rows(enum op_wtype type, uint64_t rows, uint64_t cols, uint64_t *state, unsigned char *raw)
 {
@@ -118,22 +147,14 @@ static void random_rows(enum op_wtype type, uint64_t rows, uint64_t cols, uint64
         memcpy(&bits, &v, 4);
         ((uint16_t *)raw)[i] = (uint16_t)(bits >> 16);
     }
-    size_t block = type == OP_W_Q8_0 ? 34 : type == OP_W_Q4_0 ? 18 : type == OP_W_Q4_1 ? 20 : 0;
-    for (uint64_t i = 0; block && i < n / 32; i++, raw += block) {
-        for (size_t j = 0; j < block; j++)
-            raw[j] = (unsigned char)test_random(state);
-        uint16_t d = random_half(state) - (3 << 10), m = random_half(state); /* small steps, so that sums stay near one */
-        d = (uint16_t)(type == OP_W_Q8_0 && (d & 0x7c00) > (4 << 10) ? d - (3 << 10) : d);
-        memcpy(raw, &d, 2);
-        if (type == OP_W_Q4_1)
-            memcpy(raw + 2, &m, 2);
-    }
+    if (type >= OP_W_Q8_0)
+        random_blocks(type, n, state, raw);
 }
 
 static uint64_t raw_bytes(enum op_wtype type, uint64_t n)
 {
-    static const uint64_t per32[OP_W_TYPES] = {128, 64, 64, 34, 18, 20};
-    return (n * per32[type] + 31) / 32;
+    static const uint64_t plain[] = {4, 2, 2};
+    return type < OP_W_Q8_0 ? n * plain[type] : n / op_wtype_block(type) * blocks_of[type].bytes;
 }
 
 static void make_weight(const struct op_case_binding *b, uint64_t *state, struct content *c)
