@@ -169,7 +169,15 @@ START_TEST(bad_configurations)
         {LORA, "lora_dropout", "-0.1", "dropout"},
         {LORA, "target_modules", "[]", "target_modules"},
         {LORA, "target_modules", "[\"query\"]", "query"},
-        {LORA, "target_modules", "\".*q_proj\"", "target_modules"},
+        {LORA, "target_modules", "\".*(q_proj\"", "regular expression"},
+        {LORA, "target_modules", "\".*q_proj\"", "tensors"},
+        {LORA, "target_modules", "\".*\"", "lm_head"},
+        {LORA, "target_modules", "\"no_such\"", "no linear module"},
+        {LORA, "target_modules", "\"(.+)+[!?]\"", "too much work"},
+        {LORA, "target_modules", "[\"lm_head\"]", "lm_head"},
+        {LORA, "target_modules", "[\"proj\"]", "proj"},
+        {LORA, "exclude_modules", "[\"q_proj\"]", "tensors"},
+        {LORA, "exclude_modules", "[1]", "exclude_modules"},
         {LORA, "target_modules", "[1]", "target_modules"},
         {LORA, "target_modules", "null", "target_modules"},
         {LORA, "target_modules", "[\"q_proj\"]", "tensors"},
@@ -183,10 +191,18 @@ START_TEST(bad_configurations)
         {LORA, "fan_in_fan_out", "true", "fan_in_fan_out"},
         {LORA, "lora_bias", "true", "lora_bias"},
         {LORA, "modules_to_save", "[\"lm_head\"]", "modules_to_save"},
-        {LORA, "rank_pattern", "{\"q_proj\": 4}", "rank_pattern"},
-        {LORA, "alpha_pattern", "{\"q_proj\": 4}", "alpha_pattern"},
-        {LORA, "layers_to_transform", "[0]", "layers_to_transform"},
-        {LORA, "layers_to_transform", "0", "layers_to_transform"},
+        {LORA, "rank_pattern", "{\"q_proj\": 2}", "[2, 48]"},
+        {LORA, "rank_pattern", "{\"q_proj\": 0}", "rank_pattern"},
+        {LORA, "rank_pattern", "{\"q_proj\": 2.5}", "rank_pattern"},
+        {LORA, "rank_pattern", "{\"q_proj\": \"2\"}", "rank_pattern"},
+        {LORA, "rank_pattern", "{\"q_proj\": 1e9}", "rank_pattern"},
+        {LORA, "rank_pattern", "{\"[\": 4}", "regular expression"},
+        {LORA, "rank_pattern", "[4]", "rank_pattern"},
+        {LORA, "alpha_pattern", "{\"q_proj\": -4}", "alpha_pattern"},
+        {LORA, "layers_to_transform", "[0]", "tensors"},
+        {LORA, "layers_to_transform", "[-1]", "layers_to_transform"},
+        {LORA, "layers_to_transform", "\"0\"", "layers_to_transform"},
+        {MOSLD, "rank_pattern", "{\"q_proj\": 2}", "LORA adapters only"},
         {LORA, "init_lora_weights", "\"pissa_niter_4\"", "pissa"},
         {LORA, "init_lora_weights", "\"olora\"", "olora"},
         {MOSLD, "num_experts", "0", "num_experts"},
@@ -222,6 +238,14 @@ START_TEST(bad_configurations)
                       "%s: status %d: %s", label, status, program_err());
         ck_assert(!path_exists("out.safetensors"));
     }
+}
+END_TEST
+
+START_TEST(layers_that_the_model_has_not)
+{
+    copy_adapter(LORA);
+    write_text("a/adapter_config.json", "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 8, \"target_modules\": [\"q_proj\"], \"layers_to_transform\": 99}");
+    program_failed_as(program(LOGITS "--adapter a"), 3, "adapter_config.json", "none of the model's 2 layers", NULL);
 }
 END_TEST
 
@@ -376,6 +400,7 @@ int main(void)
     tcase_add_loop_test(tc, lora_is_plain_peft, 0, 2);
     tcase_add_test(tc, a_mixture_has_its_own_keys);
     tcase_add_test(tc, bad_configurations);
+    tcase_add_test(tc, layers_that_the_model_has_not);
     tcase_add_test(tc, no_configuration_at_all);
     tcase_add_test(tc, peft_writes_more_keys);
     tcase_add_test(tc, bad_tensors);

@@ -18,7 +18,7 @@ static const struct {
     {MOSLD_GROUP_DOWN, 1, {MOSLD_DOWN}},
 };
 
-static void linear_shape(const struct mosld_config *c, enum mosld_linear linear, uint32_t *d_in, uint32_t *d_out)
+void mosld_linear_shape(const struct mosld_config *c, enum mosld_linear linear, uint32_t *d_in, uint32_t *d_out)
 {
     uint32_t q = c->num_heads * c->head_dim, kv = c->num_kv_heads * c->head_dim;
     *d_in = linear == MOSLD_O ? q : linear == MOSLD_DOWN ? c->intermediate_size : c->hidden_size;
@@ -39,17 +39,19 @@ static void lay_out_group(struct mosld_adapter *a, const struct mosld_config *c,
     uint32_t experts = mosld_experts_of_layer(&a->params, layer, a->layers);
     for (int i = 0; i < group_of[g].n; i++) {
         enum mosld_linear linear = group_of[g].linears[i];
-        if (!a->params.targets[linear])
+        uint32_t r = mosld_module_rank(&a->params, layer, linear);
+        if (!r)
             continue;
         struct mosld_adapter_module *m = &a->modules[a->n_modules];
         *m = (struct mosld_adapter_module){.group = group,
                                            .layer = layer,
                                            .linear = linear,
                                            .index = a->n_modules++,
-                                           .r = a->params.r,
+                                           .r = r,
+                                           .scale = mosld_module_scale(&a->params, layer, linear),
                                            .experts = experts,
                                            .row = group->rows};
-        linear_shape(c, linear, &m->d_in, &m->d_out);
+        mosld_linear_shape(c, linear, &m->d_in, &m->d_out);
         group->d_in = m->d_in;
         group->rows += m->r + (experts > 1 ? experts : 0);
         group->modules[group->n_modules++] = m;
@@ -114,6 +116,8 @@ enum rt_status mosld_adapter_create(struct rt_device *dev, const struct mosld_co
     for (uint32_t layer = 0; layer < a->layers; layer++)
         for (int g = 0; g < MOSLD_GROUPS; g++)
             lay_out_group(a, config, layer, g);
+    if (!a->n_modules)
+        return rt_fail(err, RT_BAD_FILE, "adapter_config.json: the adapter's target modules are in none of the model's %u layers", a->layers);
     for (uint32_t i = 0; i < a->n_modules; i++)
         if (a->modules[i].experts > a->max_experts)
             a->max_experts = a->modules[i].experts;

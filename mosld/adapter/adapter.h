@@ -22,12 +22,16 @@ enum { MOSLD_GROUP_QKV, MOSLD_GROUP_O, MOSLD_GROUP_GATE_UP, MOSLD_GROUP_DOWN, MO
 
 struct mosld_adapter_group;
 
+/* Columns and rows of a linear module's W0. */
+void mosld_linear_shape(const struct mosld_config *config, enum mosld_linear linear, uint32_t *d_in, uint32_t *d_out);
+
 struct mosld_adapter_module {
     struct mosld_adapter_group *group;
     uint32_t layer;
     enum mosld_linear linear;
     uint32_t index;         /* among all modules: where its router statistics stand */
     uint32_t d_in, d_out, r, experts; /* experts 1: no router */
+    double scale;           /* s */
     uint32_t row; /* of A in the group's stack, and its first column in the group's ul; the router follows at row + r */
     uint64_t b_offset;      /* words: Bcat */
 };

@@ -1,6 +1,7 @@
 /* mosld/adapter/adapter_config.c - adapter_config.json, with PEFT's keys: see adapter_file.h. */
 #include "mosld/adapter/adapter_file.h"
 
+#include "mosld/adapter/peft_modules.h"
 #include "mosld/io/file.h"
 #include "mosld/io/json.h"
 
@@ -35,9 +36,7 @@ static enum rt_status read_method(const cJSON *json, const char *path, struct mo
 static enum rt_status refuse_unknown(const cJSON *json, const char *path, struct rt_error *err)
 {
     static const char *const flags[] = {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"};
-    static const char *const containers[] = {"rank_pattern",        "alpha_pattern",          "modules_to_save",
-                                             "layers_to_transform", "target_parameters",      "layer_replication",
-                                             "exclude_modules",     "trainable_token_indices"};
+    static const char *const containers[] = {"target_parameters", "layer_replication", "trainable_token_indices"};
     static const char *const starts[] = {"pissa", "olora", "corda", "loftq",
                                          "lora_ga"}; /* these change the base model's weights too */
     const cJSON *start = json_find(json, "init_lora_weights");
@@ -61,35 +60,15 @@ static enum rt_status refuse_unknown(const cJSON *json, const char *path, struct
         if (!empty)
             return rt_fail(err, RT_BAD_FILE, "%s: \"%s\" is set, which mosld does not support", path, containers[i]);
     }
+    const cJSON *save = json_find(json, "modules_to_save"), *first = cJSON_IsArray(save) ? cJSON_GetArrayItem(save, 0) : save;
+    if (first)
+        return rt_fail(err, RT_BAD_FILE,
+                       "%s: \"modules_to_save\" has '%.80s': the file brings whole weights of its own, which mosld does not run; "
+                       "merge it into the model with PEFT (merge_and_unload), or train without",
+                       path, cJSON_IsString(first) ? first->valuestring : "?");
     RT_TRY(json_string_or(json, "bias", path, "none", &bias, err));
     return strcmp(bias, "none") == 0 ? RT_OK
                                      : rt_fail(err, RT_BAD_FILE, "%s: \"bias\" is \"%s\"; mosld has none", path, bias);
-}
-
-static enum rt_status read_targets(const cJSON *json, const char *path, struct mosld_adapter_params *p,
-                                   struct rt_error *err)
-{
-    const cJSON *targets = json_find(json, "target_modules"), *item;
-    const char *names[64];
-    uint32_t n = 0;
-    struct rt_error why;
-    if (targets && cJSON_IsString(targets) && strcmp(targets->valuestring, "all-linear") == 0)
-        names[n++] = targets->valuestring;
-    else if (!cJSON_IsArray(targets))
-        return rt_fail(
-            err, RT_BAD_FILE,
-            "%s: \"target_modules\" must be a list of module names or \"all-linear\" (patterns are not supported)",
-            path);
-    else
-        cJSON_ArrayForEach(item, targets)
-        {
-            if (!cJSON_IsString(item) || n == sizeof names / sizeof *names)
-                return rt_fail(err, RT_BAD_FILE, "%s: \"target_modules\" must be a short list of strings", path);
-            names[n++] = item->valuestring;
-        }
-    if (mosld_parse_targets(names, n, p->targets, &why))
-        return rt_fail(err, RT_BAD_FILE, "%s: %s", path, why.text);
-    return RT_OK;
 }
 
 static enum rt_status read_experts(const cJSON *json, const char *path, struct mosld_adapter_params *p,
@@ -147,7 +126,9 @@ static enum rt_status read_all(const cJSON *json, const char *path, struct mosld
     RT_TRY(json_bool_or(json, "use_rslora", path, false, &p->use_rslora, err));
     RT_TRY(json_number_or(json, "router_aux_loss_coef", path, 0, 1e6, p->router_aux_loss_coef, &p->router_aux_loss_coef,
                        err));
-    RT_TRY(read_targets(json, path, p, err));
+    RT_TRY(peft_modules_read(json, path, p, err));
+    if (p->sizes.n && p->method != MOSLD_METHOD_LORA)
+        return rt_fail(err, RT_BAD_FILE, "%s: ranks and targets that differ by layer are for LORA adapters only", path);
     if (p->method != MOSLD_METHOD_LORA)
         RT_TRY(read_experts(json, path, p, err));
     RT_TRY(read_dropout(json, path, p, err));
@@ -194,17 +175,12 @@ static void add_mixture_keys(cJSON *json, const struct mosld_adapter_params *p, 
 static cJSON *config_json(const struct mosld_adapter_params *p, uint32_t layers, const char *base_model)
 {
     bool lora = p->method == MOSLD_METHOD_LORA;
-    cJSON *json = cJSON_CreateObject(), *targets;
+    cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "peft_type", lora ? "LORA" : "MOSLD");
     cJSON_AddStringToObject(json, "task_type", "CAUSAL_LM");
     cJSON_AddStringToObject(json, "base_model_name_or_path", base_model);
-    cJSON_AddNumberToObject(json, "r", p->r);
-    cJSON_AddNumberToObject(json, "lora_alpha", p->lora_alpha);
+    peft_modules_write(json, p, layers);
     cJSON_AddNumberToObject(json, "lora_dropout", p->dropout_on == MOSLD_DROPOUT_INPUT ? p->dropout : 0);
-    targets = cJSON_AddArrayToObject(json, "target_modules");
-    for (int i = 0; i < MOSLD_LINEARS; i++)
-        if (p->targets[i])
-            cJSON_AddItemToArray(targets, cJSON_CreateString(mosld_linear_names[i]));
     cJSON_AddStringToObject(json, "bias", "none");
     cJSON_AddBoolToObject(json, "fan_in_fan_out", false);
     cJSON_AddBoolToObject(json, "inference_mode", true);

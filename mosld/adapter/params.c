@@ -41,9 +41,19 @@ uint32_t mosld_experts_of_layer(const struct mosld_adapter_params *p, uint32_t l
     return p->num_experts[(uint64_t)layer * p->n_num_experts / layers];
 }
 
-double mosld_adapter_scale(const struct mosld_adapter_params *p)
+uint32_t mosld_module_rank(const struct mosld_adapter_params *p, uint32_t layer, enum mosld_linear linear)
 {
-    return p->lora_alpha / (p->use_rslora ? sqrt((double)p->r) : (double)p->r);
+    if (!p->sizes.n)
+        return p->targets[linear] ? p->r : 0;
+    uint8_t of = layer < MOSLD_MAX_ADAPTER_LAYERS ? p->sizes.of[layer][linear] : 0;
+    return of ? p->sizes.size[of - 1].r : 0;
+}
+
+double mosld_module_scale(const struct mosld_adapter_params *p, uint32_t layer, enum mosld_linear linear)
+{
+    uint8_t of = p->sizes.n && layer < MOSLD_MAX_ADAPTER_LAYERS ? p->sizes.of[layer][linear] : 0;
+    double r = of ? p->sizes.size[of - 1].r : p->r, alpha = of ? p->sizes.size[of - 1].lora_alpha : p->lora_alpha;
+    return alpha / (p->use_rslora ? sqrt(r) : r);
 }
 
 bool mosld_has_router(const struct mosld_adapter_params *p)

@@ -26,10 +26,22 @@ extern const char *const mosld_method_names[MOSLD_METHODS];
 
 #define MOSLD_MAX_EXPERT_LIST 64
 #define MOSLD_MAX_RANK 256
+#define MOSLD_MAX_ADAPTER_LAYERS 1024
+#define MOSLD_MAX_SIZES 63
+
+/* Ranks and alphas that differ by module, which a LoRA of PEFT's may have. */
+struct mosld_module_sizes {
+    uint32_t n; /* 0: r and lora_alpha hold for every target of every layer */
+    struct {
+        uint32_t r;
+        double lora_alpha;
+    } size[MOSLD_MAX_SIZES];
+    uint8_t of[MOSLD_MAX_ADAPTER_LAYERS][MOSLD_LINEARS]; /* 0: no adapter there; else that of size[of - 1] */
+};
 
 struct mosld_adapter_params {
     enum mosld_method method;
-    uint32_t r;                 /* 1 .. MOSLD_MAX_RANK */
+    uint32_t r;                 /* 1 .. MOSLD_MAX_RANK; with sizes: the largest */
     double lora_alpha;          /* s = alpha / r, or alpha / sqrt(r) with use_rslora */
     bool use_rslora;
     uint32_t num_experts[MOSLD_MAX_EXPERT_LIST]; /* n_num_experts of them, spread evenly over the layers; 1 for lora */
@@ -41,6 +53,7 @@ struct mosld_adapter_params {
     enum mosld_init init_lora_weights;
     double router_aux_loss_coef; /* 0: none */
     uint64_t seed;               /* of the start values */
+    struct mosld_module_sizes sizes; /* lora only */
 };
 
 /* r 8, alpha 16, q and v; for mixtures 8 experts, top 2, coefficient 0.01; mosld: dropout 0.1 on A. */
@@ -52,7 +65,9 @@ enum rt_status mosld_adapter_params_check(struct mosld_adapter_params *params, s
 
 /* Experts of a layer when the list is spread over `layers` layers. */
 uint32_t mosld_experts_of_layer(const struct mosld_adapter_params *params, uint32_t layer, uint32_t layers);
-double mosld_adapter_scale(const struct mosld_adapter_params *params);
+/* Rank of a module, 0 where it has no adapter; and its s. */
+uint32_t mosld_module_rank(const struct mosld_adapter_params *params, uint32_t layer, enum mosld_linear linear);
+double mosld_module_scale(const struct mosld_adapter_params *params, uint32_t layer, enum mosld_linear linear);
 bool mosld_has_router(const struct mosld_adapter_params *params);
 
 /* Sets targets from a list such as {"q_proj", "v_proj"} or {"all-linear"}. A name matches a whole module name and

@@ -32,6 +32,7 @@ void file_map_close(struct file_map *map); /* zeroes *map; a zeroed one is fine 
 struct file_writer;
 enum rt_status file_writer_open(const char *path, struct file_writer **out, struct rt_error *err);
 enum rt_status file_writer_write(struct file_writer *w, const void *data, size_t size, struct rt_error *err);
+uint64_t file_writer_size(const struct file_writer *w); /* bytes written so far */
 enum rt_status file_writer_commit(struct file_writer **w, struct rt_error *err); /* frees *w, also after an error */
 void file_writer_abort(struct file_writer **w);                                  /* leaves no trace; NULL is fine */
 

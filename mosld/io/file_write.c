@@ -15,6 +15,7 @@ struct file_writer {
     char *path, *temporary;
     int fd;
     size_t used;
+    uint64_t size;
     int failed; /* errno of the first write that failed */
     char buffer[BUFFER_SIZE];
 };
@@ -80,6 +81,7 @@ enum rt_status file_writer_write(struct file_writer *w, const void *data, size_t
 {
     if (size == 0)
         return RT_OK;
+    w->size += size;
     if (size > sizeof w->buffer - w->used) {
         flush(w, w->buffer, w->used);
         w->used = 0;
@@ -92,6 +94,8 @@ enum rt_status file_writer_write(struct file_writer *w, const void *data, size_t
     }
     return w->failed ? fail_write(w->path, "cannot be written", w->failed, err) : RT_OK;
 }
+
+uint64_t file_writer_size(const struct file_writer *w) { return w->size; }
 
 /* mkostemp makes files that only their owner reads; a result gets what open() would have given it. umask can only be
  * read by setting it, which other threads would see for a moment, so it is read once, from /proc where there is one. */

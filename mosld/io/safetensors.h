@@ -65,4 +65,12 @@ struct safetensors_pair {
 enum rt_status safetensors_write(const char *path, const struct safetensors_entry *entries, size_t n,
                                  const struct safetensors_pair *metadata, size_t n_metadata, struct rt_error *err);
 
+/* The same for tensors that do not all fit memory: those without data are asked for when their turn comes. `tensor` is their place in
+ * `entries`, and `write` writes exactly as many bytes as the shape has (RT_FAILED otherwise). */
+struct file_writer;
+typedef enum rt_status (*safetensors_source)(void *user, size_t tensor, struct file_writer *to, struct rt_error *err);
+enum rt_status safetensors_write_from(const char *path, const struct safetensors_entry *entries, size_t n,
+                                      const struct safetensors_pair *metadata, size_t n_metadata, safetensors_source write,
+                                      void *user, struct rt_error *err);
+
 #endif

@@ -118,8 +118,15 @@ static enum rt_status add_tensors(const char *path, cJSON *header, const struct 
     return RT_OK;
 }
 
+/* Who writes the tensors without data. */
+struct source {
+    const struct safetensors_entry *entries;
+    safetensors_source write;
+    void *user;
+};
+
 static enum rt_status write_all(const char *path, const char *header, const struct item *items, size_t n,
-                                struct rt_error *err)
+                                const struct source *source, struct rt_error *err)
 {
     struct file_writer *w;
     enum rt_status st = file_writer_open(path, &w, err);
@@ -134,8 +141,14 @@ static enum rt_status write_all(const char *path, const char *header, const stru
         st = file_writer_write(w, header, length, err);
     if (st == RT_OK)
         st = file_writer_write(w, "       ", padding, err);
-    for (size_t i = 0; i < n && st == RT_OK; i++)
-        st = file_writer_write(w, items[i].entry->data, (size_t)items[i].bytes, err);
+    for (size_t i = 0; i < n && st == RT_OK; i++) {
+        const struct safetensors_entry *e = items[i].entry;
+        uint64_t before = file_writer_size(w);
+        st = e->data || !source->write ? file_writer_write(w, e->data, (size_t)items[i].bytes, err)
+                                       : source->write(source->user, (size_t)(e - source->entries), w, err);
+        if (st == RT_OK && file_writer_size(w) - before != items[i].bytes)
+            st = rt_fail(err, RT_FAILED, "%s: tensor %s came with another number of bytes than its shape has", path, e->name);
+    }
     if (st == RT_OK)
         return file_writer_commit(&w, err);
     file_writer_abort(&w);
@@ -145,6 +158,14 @@ static enum rt_status write_all(const char *path, const char *header, const stru
 enum rt_status safetensors_write(const char *path, const struct safetensors_entry *entries, size_t n,
                                  const struct safetensors_pair *metadata, size_t n_metadata, struct rt_error *err)
 {
+    return safetensors_write_from(path, entries, n, metadata, n_metadata, NULL, NULL, err);
+}
+
+enum rt_status safetensors_write_from(const char *path, const struct safetensors_entry *entries, size_t n,
+                                      const struct safetensors_pair *metadata, size_t n_metadata, safetensors_source write,
+                                      void *user, struct rt_error *err)
+{
+    const struct source source = {entries, write, user};
     struct item *items = NULL;
     char *text = NULL;
     cJSON *header = cJSON_CreateObject();
@@ -157,7 +178,7 @@ enum rt_status safetensors_write(const char *path, const struct safetensors_entr
         st = add_tensors(path, header, items, n, err);
     if (st == RT_OK) {
         text = cJSON_PrintUnformatted(header);
-        st = text ? write_all(path, text, items, n, err)
+        st = text ? write_all(path, text, items, n, &source, err)
                   : rt_fail(err, RT_NO_MEMORY, "%s: no memory for its header", path);
     }
     cJSON_free(text);

@@ -112,7 +112,7 @@ enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group
     struct op_weight b = mosld_adapter_b(pass->adapter, m);
     return op_matmul_nt(dev, &(struct op_matmul){.x = z.span, .x_stride = z.stride, .x_col = z.col, .w = &b, .y = out->y,
                                                  .y_stride = out->stride, .y_col = out->col, .rows = pass->T,
-                                                 .scale = (float)mosld_adapter_scale(&pass->adapter->params), .add = OP_ADD_SELF}, err);
+                                                 .scale = (float)m->scale, .add = OP_ADD_SELF}, err);
 }
 
 /* The factor in front of f_e in dloss/dp: coef * E / (routers * micro-steps * T); 0 where the balance loss does not act. */
@@ -130,7 +130,7 @@ static enum rt_status adapter_backward(struct mosld_pass *pass, const struct mos
 {
     struct rt_device *dev = pass->model->dev;
     struct mosld_adapter *a = pass->adapter;
-    float scale = (float)mosld_adapter_scale(&a->params);
+    float scale = (float)m->scale;
     struct op_weight b = mosld_adapter_b(a, m);
     struct z_view z;
     enum rt_status st = make_z(pass, m, ul, &z, err);

@@ -46,6 +46,10 @@ static uint64_t hash_adapter(uint64_t h, const struct mosld_adapter_params *p)
                               p->top_k,  p->dropout, p->dropout_on, p->router_aux_loss_coef};
     h = run_hash(h, numbers, sizeof numbers);
     h = run_hash(h, p->num_experts, p->n_num_experts * sizeof *p->num_experts);
+    if (p->sizes.n)
+        h = run_hash(h, p->sizes.of, sizeof p->sizes.of);
+    for (uint32_t i = 0; i < p->sizes.n; i++)
+        h = run_hash(h, (double[]){p->sizes.size[i].r, p->sizes.size[i].lora_alpha}, 2 * sizeof(double));
     return run_hash(h, p->targets, sizeof p->targets);
 }
 
