@@ -1,7 +1,9 @@
-/* shaders/attention.h - parameters of the attention kernels (mosld/ops/attention.h). pos0: 0 but for the cache. */
+/* shaders/attention.h - parameters of the attention kernels (mosld/ops/attention.h). pos0: 0 but for the cache.
+ * from, to: the queries that `lanes` sums dk and dv over in this launch; 0, 0 for all (mosld/ops/attention_bwd.c). */
 #include "push.h"
 
-PUSH_BLOCK(attention_push, uint T; uint heads; uint kv_heads; uint head_dim; uint pos0; float scale;)
+PUSH_BLOCK(attention_push, uint T; uint heads; uint kv_heads; uint head_dim; uint pos0; float scale;
+           uint from; uint to;)
 
 /* Where the words of a row of stats lie. */
 #define STATS_LAST 3
@@ -12,3 +14,6 @@ PUSH_BLOCK(attention_push, uint T; uint heads; uint kv_heads; uint head_dim; uin
  * rest. */
 #define TILE 32
 #define ATTENTION_MOST_GROUPS 4096
+
+/* Vulkan on the processor: rows that an invocation holds, of 16 in a group. */
+#define ATTENTION_LANES_OWN 4

@@ -95,18 +95,30 @@ static void grid4(const void *push, uint32_t groups[3])
     attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups);
 }
 
-#define KERNEL(variant, grid_fn)                                                                                       \
+static void grid_lanes(const void *push, uint32_t groups[3])
+{
+    attention_lanes_grid(push, ((const struct attention_push *)push)->heads, groups);
+}
+
+#define KERNEL(variant, o_access, grid_fn)                                                                             \
     {                                                                                                                  \
         .kernel = {variant,                                                                                            \
                    sizeof(struct attention_push),                                                                      \
                    4,                                                                                                  \
-                   {{"qkv", RT_READ}, {"seg", RT_READ}, {"o", RT_WRITE}, {"stats", RT_WRITE}}},                        \
+                   {{"qkv", RT_READ}, {"seg", RT_READ}, {"o", o_access}, {"stats", RT_WRITE}}},                        \
         .map = {QKV, SEG, O, STATS}, .grid = grid_fn                                                                   \
     }
-static const struct op_kernel narrow = KERNEL("attention.64", grid2), wide = KERNEL("attention.128", grid4);
+static const struct op_kernel narrow = KERNEL("attention.64", RT_WRITE, grid2), wide = KERNEL("attention.128", RT_WRITE, grid4),
+                              lanes = KERNEL("attention_lanes", RT_READ_WRITE, grid_lanes);
 
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = attention_host},
+    {.name = "lanes",
+     .kind = RT_VULKAN,
+     .applies = attention_in_fours,
+     .needs = attention_has_lanes,
+     .suits = attention_suits_cpu,
+     .kernels = {&lanes}},
     {.name = "128", .kind = RT_VULKAN, .applies = attention_wide, .kernels = {&wide}},
     {.name = "64", .kind = RT_VULKAN, .kernels = {&narrow}},
 };

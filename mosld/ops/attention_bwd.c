@@ -259,30 +259,56 @@ static void grid_k4(const void *push, uint32_t groups[3])
     attention_grid(push, ((const struct attention_push *)push)->kv_heads, 4, groups);
 }
 
-static const struct op_kernel delta_kernel = {
-    .kernel = {"attention_delta",
-               sizeof(struct attention_push),
-               3,
-               {{"o", RT_READ}, {"d_o", RT_READ}, {"stats", RT_WRITE}}},
-    .map = {O, D_O, STATS},
-    .grid = grid_delta,
-};
-#define KERNEL(variant, grid_fn)                                                                                       \
+/* delta and dq are whole in the first launch; see WINDOW_TURNS. */
+static void grid_delta_lanes(const void *push, uint32_t groups[3])
+{
+    grid_delta(push, groups);
+    groups[0] = ((const struct attention_push *)push)->from ? 0 : groups[0];
+}
+static void grid_q_lanes(const void *push, uint32_t groups[3])
+{
+    attention_lanes_grid(push, ((const struct attention_push *)push)->heads, groups);
+    groups[0] = ((const struct attention_push *)push)->from ? 0 : groups[0];
+}
+static void grid_k_lanes(const void *push, uint32_t groups[3])
+{
+    attention_lanes_grid(push, ((const struct attention_push *)push)->kv_heads, groups);
+}
+
+#define DELTA_KERNEL(grid_fn)                                                                                          \
+    {                                                                                                                  \
+        .kernel = {"attention_delta",                                                                                  \
+                   sizeof(struct attention_push),                                                                      \
+                   3,                                                                                                  \
+                   {{"o", RT_READ}, {"d_o", RT_READ}, {"stats", RT_WRITE}}},                                           \
+        .map = {O, D_O, STATS}, .grid = grid_fn                                                                        \
+    }
+static const struct op_kernel delta_kernel = DELTA_KERNEL(grid_delta), delta_lanes = DELTA_KERNEL(grid_delta_lanes);
+#define KERNEL(variant, dqkv_access, grid_fn)                                                                          \
     {                                                                                                                  \
         .kernel = {variant,                                                                                            \
                    sizeof(struct attention_push),                                                                      \
                    4,                                                                                                  \
-                   {{"qkv", RT_READ}, {"d_o", RT_READ}, {"stats", RT_READ}, {"dqkv", RT_WRITE}}},                      \
+                   {{"qkv", RT_READ}, {"d_o", RT_READ}, {"stats", RT_READ}, {"dqkv", dqkv_access}}},                   \
         .map = {QKV, D_O, STATS, DQKV}, .grid = grid_fn                                                                \
     }
-static const struct op_kernel dq_64 = KERNEL("attention_dq.64", grid_q2), dq_128 = KERNEL("attention_dq.128", grid_q4);
-static const struct op_kernel dkv_64 = KERNEL("attention_dkv.64", grid_k2),
-                              dkv_128 = KERNEL("attention_dkv.128", grid_k4);
+static const struct op_kernel dq_64 = KERNEL("attention_dq.64", RT_WRITE, grid_q2),
+                              dq_128 = KERNEL("attention_dq.128", RT_WRITE, grid_q4),
+                              dq_lanes = KERNEL("attention_dq_lanes", RT_READ_WRITE, grid_q_lanes);
+static const struct op_kernel dkv_64 = KERNEL("attention_dkv.64", RT_WRITE, grid_k2),
+                              dkv_128 = KERNEL("attention_dkv.128", RT_WRITE, grid_k4),
+                              dkv_lanes = KERNEL("attention_dkv_lanes", RT_READ_WRITE, grid_k_lanes);
 
 static double backward_flops(const void *push) { return 3.5 * attention_flops(push); } /* seven products for two */
 
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = attention_bwd_host},
+    {.name = "lanes",
+     .kind = RT_VULKAN,
+     .applies = attention_in_fours,
+     .needs = attention_has_lanes,
+     .suits = attention_suits_cpu,
+     .kernels = {&delta_lanes, &dq_lanes, &dkv_lanes}},
     {.name = "128", .kind = RT_VULKAN, .applies = attention_wide, .kernels = {&delta_kernel, &dq_128, &dkv_128}},
     {.name = "64", .kind = RT_VULKAN, .kernels = {&delta_kernel, &dq_64, &dkv_64}},
 };
@@ -300,6 +326,20 @@ const struct op op_attention_bwd_desc = {
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };
+
+/* llvmpipe ends every loop of an invocation, without a word, once its loops together have turned 65,535 times
+ * (matmul_common.h). dk and dv of a key sum over the queries of several heads, in fours of a head's columns, so that sequences of
+ * thousands would reach it: the queries are cut into windows, a launch each, which add up in order. */
+#define WINDOW_TURNS 60000u
+
+static uint32_t window_of(struct rt_device *dev, const struct attention_push *p)
+{
+    const struct op_variant *v = op_choose(dev, &op_attention_bwd_desc, p);
+    if (!v || v->kernels[2] != &dkv_lanes)
+        return p->T;
+    uint64_t turns = (uint64_t)(p->heads / p->kv_heads) * (p->head_dim + 1), blocks = WINDOW_TURNS / turns;
+    return 16 * (uint32_t)(blocks ? blocks : 1);
+}
 
 enum rt_status op_attention_bwd(struct rt_device *dev, const struct op_attention_bwd *b, struct rt_error *err)
 {
@@ -327,5 +367,10 @@ enum rt_status op_attention_bwd(struct rt_device *dev, const struct op_attention
         st = op_check_rows("attention_bwd", bound[i].name, bound[i].span, p.T, bound[i].cols, 0, bound[i].cols, err);
         spans[i] = bound[i].span;
     }
-    return st || p.T == 0 ? st : op_launch(dev, &op_attention_bwd_desc, spans, &p, err);
+    uint32_t window = window_of(dev, &p);
+    for (p.from = 0; p.from < p.T && !st; p.from += window) {
+        p.to = p.T - p.from < window ? p.T : p.from + window;
+        st = op_launch(dev, &op_attention_bwd_desc, spans, &p, err);
+    }
+    return st;
 }

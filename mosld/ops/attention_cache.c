@@ -245,21 +245,27 @@ static void grid_tiles(const void *push, uint32_t groups[3])
     attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups);
 }
 
+static void grid_lanes(const void *push, uint32_t groups[3])
+{
+    attention_lanes_grid(push, ((const struct attention_push *)push)->heads, groups);
+}
+
 static const struct op_kernel append_kernel = {
     .kernel = {"kv_append", sizeof(struct attention_push), 2, {{"qkv", RT_READ}, {"cache", RT_WRITE}}},
     .map = {QKV, CACHE},
     .grid = grid_words,
 };
-#define KERNEL(variant, grid_fn)                                                                                       \
+#define KERNEL(variant, o_access, grid_fn)                                                                             \
     {                                                                                                                  \
         .kernel = {variant,                                                                                            \
                    sizeof(struct attention_push),                                                                      \
                    3,                                                                                                  \
-                   {{"qkv", RT_READ}, {"cache", RT_READ}, {"o", RT_WRITE}}},                                           \
+                   {{"qkv", RT_READ}, {"cache", RT_READ}, {"o", o_access}}},                                           \
         .map = {QKV, CACHE, O}, .grid = grid_fn                                                                        \
     }
-static const struct op_kernel row_kernel = KERNEL("attention_row", grid_rows),
-                              tile_kernel = KERNEL("attention_cache", grid_tiles);
+static const struct op_kernel row_kernel = KERNEL("attention_row", RT_WRITE, grid_rows),
+                              tile_kernel = KERNEL("attention_cache", RT_WRITE, grid_tiles),
+                              lanes_kernel = KERNEL("attention_cache_lanes", RT_READ_WRITE, grid_lanes);
 
 static const struct op_variant append_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = kv_append_host},
@@ -279,6 +285,12 @@ static const struct op_variant cache_variants[] = {
     {.name = "host_rows", .kind = RT_HOST, .applies = few_tokens, .host = attention_cache_rows},
     {.name = "host_tiles", .kind = RT_HOST, .host = attention_cache_host},
     {.name = "rows", .kind = RT_VULKAN, .applies = few_tokens, .kernels = {&row_kernel}},
+    {.name = "lanes",
+     .kind = RT_VULKAN,
+     .applies = attention_in_fours,
+     .needs = attention_has_lanes,
+     .suits = attention_suits_cpu,
+     .kernels = {&lanes_kernel}},
     {.name = "tiles", .kind = RT_VULKAN, .kernels = {&tile_kernel}},
 };
 const struct op op_attention_cache_desc = {

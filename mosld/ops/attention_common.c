@@ -31,6 +31,22 @@ void attention_grid(const struct attention_push *p, uint32_t heads, uint32_t out
 
 bool attention_wide(const void *push) { return ((const struct attention_push *)push)->head_dim > 64; }
 
+bool attention_has_lanes(const struct rt_device_info *info)
+{
+    uint32_t size = info->limits.subgroup_size; /* of which a group of 16 is made whole */
+    return (info->caps & RT_CAP_SUBGROUP) && (size == 8 || size == 16);
+}
+
+bool attention_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }
+
+bool attention_in_fours(const void *push) { return ((const struct attention_push *)push)->head_dim % 4 == 0; }
+
+void attention_lanes_grid(const struct attention_push *p, uint32_t heads, uint32_t groups[3])
+{
+    const uint32_t tile = 16 * ATTENTION_LANES_OWN;
+    groups[0] = op_groups(((uint64_t)p->T + tile - 1) / tile * heads, 1);
+}
+
 double attention_flops(const void *push)
 {
     const struct attention_push *p = push;

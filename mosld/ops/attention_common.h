@@ -24,6 +24,12 @@ static inline uint32_t attention_stats_words(const struct attention_push *p) { r
 void attention_grid(const struct attention_push *p, uint32_t heads, uint32_t out_chunks, uint32_t groups[3]);
 bool attention_wide(
     const void *push); /* heads of more than 64: kernels that sum 128 columns a group make scores less often */
+/* The kernels for drivers that run on the processor (`lanes`): where they run, where they pay, what they apply to (heads in whole
+ * fours), and the grid, a group a head and 16 * ATTENTION_LANES_OWN rows. */
+bool attention_has_lanes(const struct rt_device_info *info);
+bool attention_suits_cpu(const struct rt_device_info *info);
+bool attention_in_fours(const void *push);
+void attention_lanes_grid(const struct attention_push *p, uint32_t heads, uint32_t groups[3]);
 double attention_flops(const void *push); /* of forward, as if one sequence filled the pass */
 
 /* ---- references: one query row ---- */
