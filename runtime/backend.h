@@ -41,6 +41,8 @@ struct rt_backend {
 struct rt_device {
     const struct rt_backend *backend;
     struct rt_device_info info;
+    void *attached; /* rt_device_attach */
+    void (*destroy_attached)(void *object);
 };
 
 /* host/host.c */

@@ -197,6 +197,7 @@ enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_d
 void rt_device_close(struct rt_device **dev)
 {
     if (dev && *dev) {
+        rt_device_attach(*dev, NULL, NULL);
         (*dev)->backend->close(*dev);
         *dev = NULL;
     }
@@ -204,6 +205,16 @@ void rt_device_close(struct rt_device **dev)
 
 const struct rt_device_info *rt_device_info(const struct rt_device *dev) { return &dev->info; }
 enum rt_kind rt_device_kind(const struct rt_device *dev) { return dev->info.kind; }
+
+void rt_device_attach(struct rt_device *dev, void *object, void (*destroy)(void *object))
+{
+    if (dev->attached && dev->destroy_attached)
+        dev->destroy_attached(dev->attached);
+    dev->attached = object;
+    dev->destroy_attached = destroy;
+}
+
+void *rt_device_attached(const struct rt_device *dev) { return dev->attached; }
 
 /* ---- to the backend ---- */
 

@@ -96,6 +96,12 @@ enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_d
 void rt_device_close(struct rt_device **dev); /* waits for the device; NULL and *dev == NULL are fine */
 
 const struct rt_device_info *rt_device_info(const struct rt_device *dev);
+/* 16 hexadecimal digits that change with any embedded kernel: a part of the key of what is kept on disk about them. */
+const char *rt_kernels_id(void);
+/* One object of the user's that lives as long as the device: `destroy` gets it when the device closes, or another takes its
+ * place. NULL at first. */
+void rt_device_attach(struct rt_device *dev, void *object, void (*destroy)(void *object));
+void *rt_device_attached(const struct rt_device *dev);
 enum rt_kind rt_device_kind(const struct rt_device *dev);
 
 /* How many messages of the validation layer (warnings and errors) have arrived, and the last one's text. 0 without the layer. */

@@ -3,6 +3,7 @@
 
 #include "mosld/adapter/adapter_file.h"
 #include "mosld/ops/op.h"
+#include "mosld/tune/tuning_file.h"
 
 #include <errno.h>
 #include <math.h>
@@ -69,7 +70,10 @@ enum rt_status session_open_device(struct session *s, const struct session_optio
 {
     struct rt_device_params params = {
         .name = o->device, .threads = (int)o->threads, .memory_limit = (uint64_t)(o->memory_limit * 1048576)};
-    return rt_device_open(&params, &s->dev, err);
+    RT_TRY(rt_device_open(&params, &s->dev, err));
+    if (o->tuning)
+        mosld_tuning_load(s->dev);
+    return RT_OK;
 }
 
 /* Everything is planned before anything is allocated: what does not fit is said with numbers. */

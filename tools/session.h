@@ -20,9 +20,9 @@ struct session_options {
     int weights;
     int64_t threads;
     double memory_limit; /* MiB; 0: the device's own */
-    bool json;
+    bool json, tuning;
 };
-#define SESSION_DEFAULTS .device = "auto"
+#define SESSION_DEFAULTS .device = "auto", .tuning = true
 
 extern const char
     *const session_weights[]; /* names for the option `weights`: "file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1" */
@@ -48,6 +48,9 @@ extern const char
          OPTION_REAL(type, session.memory_limit, 0, 1e9), \
          .value = "MIB", \
          .help = "most device memory; 0: the device's own"}, \
+        {.name = "tuning", \
+         OPTION_BOOL(type, session.tuning), \
+         .help = "heed what `mosld bench --tune` and `mosld doctor` found on this device"}, \
     { \
         .name = "chat_template", OPTION_STRING(type, session.chat_template), .value = "NAME", \
         .help = "chatml, smollm2, llama2, llama3, mistral, qwen2, qwen3, zephyr; otherwise the model's own" \

@@ -79,6 +79,20 @@ double matmul_flops(const void *push)
     return 2.0 * p->rows * p->n * p->k;
 }
 
+static uint32_t wtype_of(const void *push) { return ((const struct matmul_push *)push)->wtype; }
+
+/* How many tokens, and whether the weight is an adapter's, which is narrow one way or the other. */
+static uint32_t shape_of(const void *push)
+{
+    const struct matmul_push *p = push;
+    uint32_t tokens = p->rows <= MATMUL_FEW ? 0 : p->rows <= 64 ? 1 : 2;
+    return 3 * tokens + (p->n <= 128 ? 1 : p->k <= 128 ? 2 : 0);
+}
+
+static const char *const shape_names[] = {"few", "few, low W", "few, narrow W", "some", "some, low W", "some, narrow W",
+                                          "many", "many, low W", "many, narrow W", NULL};
+const struct op_classes matmul_classes = {wtype_of, shape_of, shape_names};
+
 bool matmul_few_rows(const void *push) { return ((const struct matmul_push *)push)->rows <= MATMUL_FEW; }
 
 bool matmul_fills_a_gpu(uint32_t rows, uint32_t cols)

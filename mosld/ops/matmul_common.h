@@ -25,6 +25,7 @@ enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, cons
 /* What the sum at y[at] in column c is added to (references). */
 double matmul_ref_add(const struct matmul_push *p, const double *y, const double *other, uint64_t at, uint64_t c);
 
+extern const struct op_classes matmul_classes; /* of nt and nn */
 double matmul_flops(const void *push);
 bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weights' bytes are the cost */
 #define MATMUL_FEW 8

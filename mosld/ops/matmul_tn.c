@@ -59,6 +59,11 @@ static const struct op_kernel lanes = {
     .grid = lanes_grid,
 };
 
+static uint32_t shape_of(const void *push) { return ((const struct matmul_tn_push *)push)->rows > 64; }
+
+static const char *const shape_names[] = {"some", "many", NULL};
+static const struct op_classes classes = {NULL, shape_of, shape_names};
+
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_tn},
     {.name = "lanes", .kind = RT_VULKAN, .needs = matmul_has_lanes, .suits = matmul_suits_cpu, .kernels = {&lanes}},
@@ -72,6 +77,7 @@ const struct op op_matmul_tn_desc = {
     .push_size = sizeof(struct matmul_tn_push),
     .ref = tn_ref,
     .flops = tn_flops,
+    .classes = &classes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

@@ -1,5 +1,7 @@
-/* mosld/ops/op.c - choosing a variant and launching it. */
+/* mosld/ops/op.c - launching a variant. */
 #include "mosld/ops/op.h"
+
+#include "mosld/ops/choice.h"
 
 #include <stdlib.h>
 
@@ -18,16 +20,6 @@ bool op_would_take(const struct rt_device *dev, const struct op_variant *v)
     return op_can_run(dev, v) && (!v->suits || v->suits(rt_device_info(dev)));
 }
 
-const struct op_variant *op_choose(struct rt_device *dev, const struct op *op, const void *push)
-{
-    for (uint32_t i = 0; i < op->n_variants; i++) {
-        const struct op_variant *v = &op->variants[i];
-        if ((!v->applies || v->applies(push)) && op_would_take(dev, v))
-            return v;
-    }
-    return NULL;
-}
-
 static enum rt_status launch_host(struct rt_device *dev, const struct op *op, const struct op_variant *variant,
                                   const struct rt_span *spans, const void *push)
 {
@@ -41,6 +33,8 @@ static enum rt_status launch_host(struct rt_device *dev, const struct op *op, co
 enum rt_status op_launch_variant(struct rt_device *dev, const struct op *op, const struct op_variant *variant,
                                  const struct rt_span *spans, const void *push, struct rt_error *err)
 {
+    if (op_choice_is_planted(dev, op, variant))
+        return RT_OK; /* a fault for tests: the variant writes nothing */
     if (variant->kind == RT_HOST)
         return launch_host(dev, op, variant, spans, push);
     double flops = op->flops ? op->flops(push) : 0;
@@ -68,32 +62,44 @@ enum rt_status op_launch(struct rt_device *dev, const struct op *op, const struc
     return op_launch_variant(dev, op, variant, spans, push, err);
 }
 
+/* The kernels of what the device takes in a class: the first of its order, and what pays behind it, until one is for all parameters.
+ * Appended to `list`; NULL to count them. */
+static size_t kernels_of(struct rt_device *dev, const struct op *op, uint32_t class_, uint32_t wtypes, const struct rt_kernel **list)
+{
+    const struct op_variant *order[OP_MAX_VARIANTS];
+    uint32_t n = op_choice_order(dev, op, class_, order);
+    int wtype = op_class_wtype(op, class_);
+    size_t count = 0;
+    if (wtype >= 0 && !(wtypes >> wtype & 1))
+        return 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct op_variant *v = order[i];
+        if ((v->wtypes && !(v->wtypes & wtypes)) || (i > 0 && !op_would_take(dev, v)))
+            continue;
+        for (int k = 0; k < OP_MAX_KERNELS && v->kernels[k]; k++, count++)
+            if (list)
+                list[count] = &v->kernels[k]->kernel;
+        if (!v->applies)
+            break;
+    }
+    return count;
+}
+
 enum rt_status op_prepare(struct rt_device *dev, uint32_t wtypes, struct rt_error *err)
 {
     if (rt_device_kind(dev) == RT_HOST)
         return RT_OK;
-    size_t count = 0, cap = 0;
-    const struct rt_kernel **list = NULL;
-    enum rt_status st = RT_OK;
+    size_t count = 0, at = 0;
     for (const struct op *const *op = op_table; *op; op++)
-        for (uint32_t i = 0; i < (*op)->n_variants; i++) {
-            const struct op_variant *v = &(*op)->variants[i];
-            bool wanted = (v->wtypes == 0 || v->wtypes & wtypes) && op_would_take(dev, v);
-            for (int k = 0; wanted && k < OP_MAX_KERNELS && v->kernels[k]; k++) {
-                if (count == cap) {
-                    cap = cap ? 2 * cap : 64;
-                    const struct rt_kernel **grown = realloc(list, cap * sizeof *grown);
-                    if (!grown) {
-                        st = rt_fail(err, RT_NO_MEMORY, "no memory for the list of kernels");
-                        goto done;
-                    }
-                    list = grown;
-                }
-                list[count++] = &v->kernels[k]->kernel;
-            }
-        }
-    st = rt_kernels_prepare(dev, list, count, err);
-done:
+        for (uint32_t c = 0; c < op_class_count(*op); c++)
+            count += kernels_of(dev, *op, c, wtypes, NULL);
+    const struct rt_kernel **list = calloc(count + 1, sizeof *list);
+    if (!list)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the list of kernels");
+    for (const struct op *const *op = op_table; *op; op++)
+        for (uint32_t c = 0; c < op_class_count(*op); c++)
+            at += kernels_of(dev, *op, c, wtypes, list + at);
+    enum rt_status st = rt_kernels_prepare(dev, list, count, err);
     free(list);
     return st;
 }

@@ -2,7 +2,7 @@
  *
  * An op is described once: its bindings, its parameters (a push block, shared with the shader through a header in shaders/),
  * its truth (`ref`, plain C in double), and a table of variants, best first. The first variant that applies to the parameters
- * and that the device can run is taken. A host variant is a C function in float; a Vulkan variant is one to three kernels
+ * and that the device can run is taken, unless choice.h was told of a better one. A host variant is a C function in float; a Vulkan variant is one to three kernels
  * in sequence. Barriers, timer labels and tests all derive from the descriptor.
  *
  * Conventions, everywhere in mosld/ops: matrices are row-major, tokens first; T is the number of tokens of the pass; a stride
@@ -51,6 +51,14 @@ struct op_variant {
     const struct op_kernel *kernels[OP_MAX_KERNELS]; /* NULL ends the list */
 };
 
+/* What the best variant may depend on beside the device: the type of the frozen weight and a class of shapes. Both together are
+ * the parameters' class, as tuning files and checkpoints name it: "q4_1 many". */
+struct op_classes {
+    uint32_t (*wtype_of)(const void *push); /* enum op_wtype; NULL: it reads no frozen weight */
+    uint32_t (*shape_of)(const void *push); /* index into `shapes`; NULL: all are one class */
+    const char *const *shapes;              /* names, ended by NULL */
+};
+
 struct op {
     const char *name;
     uint32_t n_bindings;
@@ -58,15 +66,16 @@ struct op {
     uint32_t push_size;
     op_ref_fn *ref;
     double (*flops)(const void *push); /* NULL: memory-bound, taken as nothing */
+    const struct op_classes *classes;  /* NULL: the same variant is the best for all parameters that it applies to */
     uint32_t n_variants;
     const struct op_variant *variants;
 };
 
 /* Whether the variant gives right results on the device, whether or not it pays there. For every `push` that it applies to. */
 bool op_can_run(const struct rt_device *dev, const struct op_variant *variant);
-/* Whether it also pays there: the device takes the first such variant of the table that applies to the parameters. */
+/* Whether it also pays there, as far as the table knows. */
 bool op_would_take(const struct rt_device *dev, const struct op_variant *variant);
-/* The variant that the device would take; NULL when there is none. */
+/* The variant that the device takes: the first that applies in the order of choice.h; NULL when there is none. */
 const struct op_variant *op_choose(struct rt_device *dev, const struct op *op, const void *push);
 
 /* Runs the op (appends it to what the device is to do). `spans`: one a binding. */

@@ -10,6 +10,7 @@
 #include "mosld/io/file.h"
 #include "mosld/io/json.h"
 #include "mosld/io/safetensors.h"
+#include "mosld/tune/choices.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -85,7 +86,10 @@ static enum rt_status state_json(struct mosld_run *run, cJSON *json, struct rt_e
     cJSON_AddStringToObject(json, "fingerprint", hash);
     cJSON_AddStringToObject(json, "device", info->name);
     cJSON_AddStringToObject(json, "driver", info->driver);
-    return RT_OK;
+    const struct mosld_model *model = run->pass->model;
+    return cJSON_AddItemToObject(json, "variants", mosld_choices_json(model->dev, mosld_model_wtypes(model) | 1u << OP_W_F32))
+               ? RT_OK
+               : rt_fail(err, RT_NO_MEMORY, "no memory for trainer_state.json");
 }
 
 static enum rt_status write_state(struct mosld_run *run, const char *dir, struct rt_error *err)
@@ -295,6 +299,25 @@ static enum rt_status read_state(struct mosld_run *run, const cJSON *json, const
     return RT_OK;
 }
 
+/* The variants that the run began with, whatever a tuning file says by now: so the bits stay. A checkpoint of another kind of device
+ * names others, which is no fault of it. */
+static enum rt_status keep_variants(struct mosld_run *run, const cJSON *json, const char *path, struct rt_error *err)
+{
+    const cJSON *variants;
+    const char *device;
+    bool whole;
+    RT_TRY(json_object_or(json, "variants", path, &variants, err));
+    RT_TRY(json_string_or(json, "device", path, "", &device, err));
+    if (!variants || strcmp(device, rt_device_info(run->pass->model->dev)->name) != 0)
+        return RT_OK;
+    RT_TRY(mosld_choices_set(run->pass->model->dev, variants, path, &whole, err));
+    if (!whole && run->params->events.note)
+        run->params->events.note(run->params->events.user,
+                                 "the checkpoint names variants of kernels that this build or device does not have: the run goes on, but "
+                                 "not to the same bits");
+    return RT_OK;
+}
+
 enum rt_status run_load_checkpoint(struct mosld_run *run, const char *dir, struct rt_error *err)
 {
     char *path = file_join(dir, "trainer_state.json");
@@ -305,6 +328,8 @@ enum rt_status run_load_checkpoint(struct mosld_run *run, const char *dir, struc
         st = check_sums(json, path, dir, err);
     if (!st)
         st = read_state(run, json, path, err);
+    if (!st)
+        st = keep_variants(run, json, path, err);
     if (!st)
         st = mosld_adapter_read(run->adapter, dir, err);
     if (!st)

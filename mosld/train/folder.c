@@ -4,7 +4,7 @@
 
 #include "mosld/io/file.h"
 #include "mosld/io/json.h"
-#include "mosld/ops/op.h"
+#include "mosld/tune/choices.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -171,17 +171,6 @@ enum rt_status run_clear_folder(struct mosld_run *run, struct rt_error *err)
 
 /* ---- run.json ---- */
 
-static void add_variants(cJSON *json, struct rt_device *dev)
-{
-    cJSON *list = cJSON_AddObjectToObject(json, "variants");
-    for (const struct op *const *op = op_table; *op; op++) {
-        cJSON *names = cJSON_AddArrayToObject(list, (*op)->name);
-        for (uint32_t i = 0; i < (*op)->n_variants; i++)
-            if ((*op)->variants[i].kind == rt_device_kind(dev))
-                cJSON_AddItemToArray(names, cJSON_CreateString((*op)->variants[i].name));
-    }
-}
-
 enum rt_status run_write_description(struct mosld_run *run, struct rt_error *err)
 {
     const struct mosld_train_params *p = run->params;
@@ -202,7 +191,7 @@ enum rt_status run_write_description(struct mosld_run *run, struct rt_error *err
     cJSON_AddNumberToObject(plan, "largest_micro_batch_tokens", run->most_tokens);
     cJSON_AddNumberToObject(plan, "trainable_parameters", (double)run->adapter->parameters);
     cJSON_AddNumberToObject(plan, "head_slice_rows", mosld_pass_slice(run->pass));
-    add_variants(json, p->model->dev);
+    cJSON_AddItemToObject(json, "variants", mosld_choices_taken_json(p->model->dev)); /* what ran: known from the first step on */
     if (p->effective)
         cJSON_AddItemToObject(json, "configuration", cJSON_Duplicate(p->effective, true));
     char *path = file_join(p->out, "run.json");

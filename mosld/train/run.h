@@ -56,6 +56,7 @@ enum rt_status run_clear_folder(struct mosld_run *run, struct rt_error *err);
 enum rt_status run_discard(struct mosld_run *run, const char *name, struct rt_error *err);
 /* "checkpoint-000123" -> 123; -1 for any other name, half-written ones included. */
 int64_t run_step_of(const char *name);
+/* run.json. Its "variants" are those that have run, so that it is written at the start and again behind the first step. */
 enum rt_status run_write_description(struct mosld_run *run, struct rt_error *err);
 
 /* metrics.c */

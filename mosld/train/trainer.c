@@ -348,6 +348,8 @@ static enum rt_status steps(struct mosld_run *run, struct rt_error *err)
         RT_TRY(after_step(run, err));
     while (run->step < run->plan.steps) {
         RT_TRY(one_step(run, session_begin, session, err));
+        if (run->step == session_begin + 1)
+            RT_TRY(run_write_description(run, err));
         run->evaluation_pending =
             run->params->n_eval_tasks && (due(run->step, run->config->eval_steps) || run->step == run->plan.steps);
         RT_TRY(after_step(run, err));
@@ -378,7 +380,6 @@ static enum rt_status start(struct mosld_run *run, struct rt_error *err)
     char *checkpoint = NULL;
     RT_TRY(run_open_folder(run, err));
     RT_TRY(allocate(run, err));
-    RT_TRY(op_prepare(p->model->dev, mosld_model_wtypes(p->model), err));
     if (p->dropout_mask)
         RT_TRY(mosld_adapter_read_masks(run->adapter, p->dropout_mask, err));
     enum rt_status st = RT_OK;
@@ -391,6 +392,8 @@ static enum rt_status start(struct mosld_run *run, struct rt_error *err)
     else if (!st)
         st = mosld_adapter_init(run->adapter, err);
     free(checkpoint);
+    if (!st) /* by now it is known which variants a checkpoint wants */
+        st = op_prepare(p->model->dev, mosld_model_wtypes(p->model), err);
     if (!st)
         st = run_clear_folder(run, err);
     if (!st)

@@ -1,7 +1,8 @@
 /* runtime/vulkan/cache.c - the pipeline cache, kept on disk between runs.
  *
- * One file for each pipelineCacheUUID, driver version and set of embedded shaders, in $XDG_CACHE_HOME/mosld or ~/.cache/mosld. It begins with
+ * One file for each pipelineCacheUUID, driver version and set of embedded shaders, in the folder of cache_folder.h. It begins with
  * a header of our own, since drivers are known to crash on damaged data: what does not match it is ignored and replaced. */
+#include "runtime/cache_folder.h"
 #include "runtime/vulkan/vk.h"
 
 #include <errno.h>
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_CACHE ((size_t)256 << 20)
@@ -31,29 +31,14 @@ static uint64_t fnv1a(const unsigned char *data, size_t size)
 
 /* ---- where ---- */
 
-/* Makes the folders too. NULL: there is no place, and so no cache on disk. */
+/* NULL: there is no place, and so no cache on disk. */
 static char *make_path(const struct vk_physical *p)
 {
-    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char folder[3500], uuid[33];
-    if (xdg && xdg[0] == '/')
-        snprintf(folder, sizeof folder, "%s", xdg);
-    else if (home && home[0] == '/')
-        snprintf(folder, sizeof folder, "%s/.cache", home);
-    else
-        return NULL;
-    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
-        return NULL;
-    size_t n = strlen(folder);
-    if (n + sizeof "/mosld" > sizeof folder)
-        return NULL;
-    memcpy(folder + n, "/mosld", sizeof "/mosld");
-    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
-        return NULL;
+    char name[128], uuid[33], *path;
     for (int i = 0; i < 16; i++)
         snprintf(uuid + 2 * i, 3, "%02x", p->cache_uuid[i]);
-    char *path;
-    return asprintf(&path, "%s/pipelines-%s-%08x-%s.bin", folder, uuid, p->driver_version, rt_shaders_id) < 0 ? NULL : path;
+    snprintf(name, sizeof name, "pipelines-%s-%08x-%s.bin", uuid, p->driver_version, rt_shaders_id);
+    return rt_cache_path(name, &path) ? path : NULL;
 }
 
 /* ---- reading ---- */

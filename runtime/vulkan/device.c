@@ -214,7 +214,7 @@ static enum rt_status open_device(struct vk_device *dev, const struct rt_device_
         st = find(dev, which, err);
     if (st)
         return st;
-    dev->base = (struct rt_device){&backend, dev->physical.info};
+    dev->base = (struct rt_device){.backend = &backend, .info = dev->physical.info};
     st = vk_physical_open(&dev->instance, &dev->physical, params->capture != RT_CAPTURE_NOTHING, &dev->handle, err);
     if (st)
         return st;

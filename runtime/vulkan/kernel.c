@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+const char *rt_kernels_id(void) { return rt_shaders_id; }
+
 /* ---- the table, by address of the descriptor ---- */
 
 static size_t slot_of(const struct vk_device *dev, const struct rt_kernel *desc)
