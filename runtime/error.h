@@ -5,6 +5,12 @@
 #ifndef RT_ERROR_H
 #define RT_ERROR_H
 
+#ifdef _WIN32 /* there are two printfs there; this is C's */
+#define RT_PRINTF(format_at, first) __attribute__((format(gnu_printf, format_at, first)))
+#else
+#define RT_PRINTF(format_at, first) __attribute__((format(printf, format_at, first)))
+#endif
+
 enum rt_status {
     RT_OK = 0,
     RT_FAILED,      /* the work failed: a write, a driver call, a non-finite result              (exit status 1) */
@@ -24,10 +30,10 @@ struct rt_error {
 /* Fills `err` (NULL is fine) and returns `status`, so that `return rt_fail(err, RT_BAD_FILE, ...)` reads as what it does.
  * Text that does not fit is cut. */
 enum rt_status rt_fail(struct rt_error *err, enum rt_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+    RT_PRINTF(3, 4);
 
 /* Puts "context: " in front of the message that `err` already has and returns err->status. */
-enum rt_status rt_error_prefix(struct rt_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+enum rt_status rt_error_prefix(struct rt_error *err, const char *format, ...) RT_PRINTF(2, 3);
 
 /* RT_TRY(call); goes on while calls succeed and returns the first failure from the function that it stands in. */
 #define RT_TRY(call)                  \

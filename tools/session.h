@@ -101,7 +101,7 @@ enum rt_status session_parse_ids(const char *option, const char *list, int32_t *
 int session_exit(const char *command, enum rt_status st, const struct rt_error *err);
 
 /* A line that is written over on a terminal; elsewhere one now and then. Empty text ends it. */
-void progress_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void progress_line(const char *format, ...) RT_PRINTF(1, 2);
 bool progress_is_terminal(void);
 
 /* Ctrl-C sets it; a second one ends the program. */

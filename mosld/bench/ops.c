@@ -452,7 +452,7 @@ static enum rt_status launch_adamw(void *arg, struct rt_error *err)
 
 /* Measures one op and appends it. After a failure it does nothing, so that the list below reads as a list. */
 static void add(struct bench_ops *b, const char *name, mosld_launch_fn *launch, double flops, double bytes,
-                double calls, const char *shape, ...) __attribute__((format(printf, 7, 8)));
+                double calls, const char *shape, ...) RT_PRINTF(7, 8);
 
 static void add(struct bench_ops *b, const char *name, mosld_launch_fn *launch, double flops, double bytes,
                 double calls, const char *shape, ...)

@@ -16,7 +16,7 @@ const char *mosld_record_kind_name(enum mosld_record_kind kind)
     return names[kind];
 }
 
-__attribute__((format(printf, 3, 4))) static enum rt_status bad(const struct mosld_record *r, struct rt_error *err,
+RT_PRINTF(3, 4) static enum rt_status bad(const struct mosld_record *r, struct rt_error *err,
                                                                 const char *format, ...)
 {
     char text[512];

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 struct host_scratch {
+    void *block; /* as malloc gave it */
     void *memory;
     size_t size;
 };
@@ -108,9 +109,10 @@ void *rt_host_scratch(struct rt_device *dev, int worker, size_t size)
     struct host_scratch *s = &host_of(dev)->scratch[worker];
     if (s->size >= size)
         return s->memory;
-    free(s->memory);
+    free(s->block);
     size_t rounded = (size + 4095) & ~(size_t)4095;
-    s->memory = rounded < size ? NULL : aligned_alloc(64, rounded);
+    s->block = rounded < size || rounded > SIZE_MAX - 64 ? NULL : malloc(rounded + 64);
+    s->memory = s->block ? (unsigned char *)s->block + 64 - ((uintptr_t)s->block & 63) : NULL;
     s->size = s->memory ? rounded : 0;
     return s->memory;
 }
@@ -251,7 +253,7 @@ static void host_close(struct rt_device *dev)
     for (int i = 0; i < host->started; i++)
         pthread_join(host->workers[i], NULL);
     for (int i = 0; host->scratch && i < host->threads; i++)
-        free(host->scratch[i].memory);
+        free(host->scratch[i].block);
     pthread_mutex_destroy(&host->lock);
     pthread_cond_destroy(&host->wake);
     pthread_cond_destroy(&host->idle);
