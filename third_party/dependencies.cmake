@@ -1,5 +1,8 @@
 # Finds what mosld is built on (why each: README.md beside this file) and gathers it in one target, mosld::deps.
 find_package(PkgConfig REQUIRED)
+if(MOSLD_STATIC)
+    set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
+endif()
 find_package(Threads REQUIRED)
 add_library(mosld_deps INTERFACE)
 add_library(mosld::deps ALIAS mosld_deps)
