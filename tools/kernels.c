@@ -14,7 +14,7 @@
 struct kernels_options {
     char *device, *assembly;
     struct option_list weights, ops;
-    bool all, compile_only, json;
+    bool all, compile_only, mix, json;
 };
 
 #define FIELD struct kernels_options
@@ -42,6 +42,7 @@ static const struct option table[] = {
      .value = "KERNEL",
      .section = "Output",
      .help = "print what the driver made of one kernel instead, as far as the driver gives it"},
+    {.name = "mix", OPTION_BOOL(FIELD, mix), .help = "what the hottest loop consists of, where the driver's assembly can be read (AMD's)"},
     {.name = "json", OPTION_BOOL(FIELD, json), .help = "one JSON document on standard output"},
 };
 
@@ -186,9 +187,10 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     struct kernels_options *o = &((struct kernels_command *)state)->o;
     struct kernels_report *r = &((struct kernels_command *)state)->r;
     (void)given;
+    r->mix = o->mix;
     enum rt_status st = rt_device_open(
         &(struct rt_device_params){.name = o->device, .compile_only = o->compile_only,
-                                   .capture = o->assembly ? RT_CAPTURE_ASSEMBLY : RT_CAPTURE_STATISTICS}, &r->dev, err);
+                                   .capture = o->assembly || o->mix ? RT_CAPTURE_ASSEMBLY : RT_CAPTURE_STATISTICS}, &r->dev, err);
     if (st == RT_FAILED && !o->compile_only)
         fprintf(stderr, "mosld kernels: a driver without its hardware needs --compile-only\n");
     if (!st)

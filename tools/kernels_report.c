@@ -2,6 +2,7 @@
 #include "tools/kernels_report.h"
 
 #include "mosld/ops/weight.h"
+#include "tools/kernels_mix.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -39,7 +40,28 @@ static bool reported(const struct kernels_report *r)
     return false;
 }
 
+/* In the last text, which is the one nearest to the machine. */
+static bool mix_of(const struct rt_executable *e, struct kernels_mix *mix)
+{
+    return e->n_texts && kernels_mix_read(e->texts[e->n_texts - 1].text, mix);
+}
+
+static double percent(const struct kernels_mix *m) { return m->vector ? 100.0 * m->multiply_add / m->vector : 0; }
+
 /* ---- for people ---- */
+
+static void print_executable(const struct rt_executable *e, FILE *to)
+{
+    struct kernels_mix mix;
+    fprintf(to, " %4u", e->subgroup_size);
+    for (int m = 0; m < RT_MEASURES; m++)
+        if (isnan(e->measures[m]))
+            fprintf(to, " %8s", "-");
+        else
+            fprintf(to, " %8.0f", e->measures[m]);
+    if (mix_of(e, &mix))
+        fprintf(to, " %7u %5.0f%% %5u %5u %6.0f%%", mix.vector, percent(&mix), mix.shared, mix.global, 100 * mix.share_of_peak);
+}
 
 static void print_row(const struct kernels_row *row, FILE *to)
 {
@@ -55,12 +77,7 @@ static void print_row(const struct kernels_row *row, FILE *to)
     for (size_t e = 0; e < d->n_executables; e++) {
         if (e)
             fprintf(to, "\n%-53s              ", "");
-        fprintf(to, " %4u", d->executables[e].subgroup_size);
-        for (int m = 0; m < RT_MEASURES; m++)
-            if (isnan(d->executables[e].measures[m]))
-                fprintf(to, " %8s", "-");
-            else
-                fprintf(to, " %8.0f", d->executables[e].measures[m]);
+        print_executable(&d->executables[e], to);
     }
     fputs(row->taken ? "\n" : "   not taken\n", to);
 }
@@ -76,6 +93,8 @@ void kernels_print(const struct kernels_report *r, FILE *to)
         fprintf(to, " %4s", "sub");
         for (int m = 0; m < RT_MEASURES; m++)
             fprintf(to, " %8s", measures[m].title);
+        if (r->mix)
+            fprintf(to, " %7s %6s %5s %5s %7s", "loop: v", "m-add", "lds", "mem", "of peak");
     }
     fputc('\n', to);
     for (size_t i = 0; i < r->n; i++)
@@ -106,6 +125,17 @@ static cJSON *executable_json(const struct rt_executable *e)
     for (int m = 0; m < RT_MEASURES; m++)
         if (!isnan(e->measures[m]))
             cJSON_AddNumberToObject(o, measures[m].json, e->measures[m]);
+    struct kernels_mix mix;
+    if (mix_of(e, &mix)) {
+        cJSON *loop = cJSON_AddObjectToObject(o, "hottest_loop");
+        cJSON_AddNumberToObject(loop, "vector", mix.vector);
+        cJSON_AddNumberToObject(loop, "multiply_add", mix.multiply_add);
+        cJSON_AddNumberToObject(loop, "matrix", mix.matrix);
+        cJSON_AddNumberToObject(loop, "shared", mix.shared);
+        cJSON_AddNumberToObject(loop, "global", mix.global);
+        cJSON_AddNumberToObject(loop, "scalar", mix.scalar);
+        cJSON_AddNumberToObject(loop, "share_of_peak", mix.share_of_peak);
+    }
     statistics = cJSON_AddObjectToObject(o, "statistics");
     for (size_t i = 0; i < e->n_statistics; i++)
         cJSON_AddNumberToObject(statistics, e->statistics[i].name, e->statistics[i].value);

@@ -19,6 +19,7 @@ struct kernels_row {
 struct kernels_report {
     struct rt_device *dev;
     size_t n, failed;
+    bool mix; /* the hottest loop of each kernel is counted too (kernels_mix.h), where the driver's assembly can be read */
     struct kernels_row *rows;
 };
 
