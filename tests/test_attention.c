@@ -281,7 +281,7 @@ END_TEST
 /* The bits do not depend on how many threads share the work. */
 START_TEST(threads_do_not_matter)
 {
-    const struct shape s = {200, 6, 2, 16, PACK_SHARED};
+    const struct shape s = {400, 6, 2, 16, PACK_SHARED};
     struct truth t = make_truth(&s, 1);
     struct chain want = {0};
     for (int threads = 1; threads <= 5; threads += 2) {

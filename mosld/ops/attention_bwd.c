@@ -7,9 +7,9 @@
  *     dq     = sum_j ds k_j
  *     dk_j   = sum_t ds q,   dv_j = sum_t p do,    over the tokens that see j and the heads that share the key head
  *
- * On Vulkan three kernels: delta; dq, a group a tile of queries; dk and dv, a group a tile of keys. On the host one
- * pass: an item is a key head and a stretch of tokens that sees nothing outside it and that nothing outside sees, so no
- * two items write the same. */
+ * On Vulkan three kernels: delta; dq, a group a tile of queries; dk and dv, a group a tile of keys. On the host
+ * scores are made once for all three: an item is a key head, a chunk of queries and a chunk of keys. Items of a round have
+ * all queries the same number of chunks behind their keys, so that no two write the same; rounds follow each other. */
 #include "mosld/ops/attention_common.h"
 #include "mosld/ops/host_blas.h"
 #include "mosld/ops/host_lanes.h"
@@ -71,7 +71,13 @@ struct backward_job {
     const float *o, *d_o;
     uint32_t *stats;
     float *dqkv;
-    uint32_t stretches;
+    struct chunk *chunks;
+    uint32_t chunk_rows, round;
+};
+
+/* Up to chunk_rows tokens, which see nothing before `first` and are seen by nothing before it either. */
+struct chunk {
+    uint32_t first, begin, rows;
 };
 
 struct backward_state {
@@ -81,11 +87,26 @@ struct backward_state {
     struct row_bounds bounds[ATTENTION_ROWS];
 };
 
-/* The n-th stretch, from the end, that neither sees nor is seen by tokens outside it. False: there are no more. */
-static bool find_stretch(const struct attend *a, uint32_t n, uint32_t *begin, uint32_t *end)
+#define MOST_ROWS 256
+#define ENOUGH_ITEMS 8
+
+/* Large chunks read less again, small ones are more to share out. By the shape alone, so that the bits are too. */
+static uint32_t rows_of_chunk(const struct attention_push *p)
 {
-    uint32_t low = a->p->T;
-    *end = low;
+    uint32_t rows = MOST_ROWS;
+    while (rows > ATTENTION_ROWS && (uint64_t)p->T * p->kv_heads < (uint64_t)ENOUGH_ITEMS * rows)
+        rows /= 2;
+    return rows;
+}
+
+/* Lists chunks from .. from + room - 1, counted from the pass's end. Returns how many there are in all, and in *rounds how many the
+ * longest stretch has that neither sees nor is seen by tokens outside it. Chunks begin where their stretch does. */
+static uint32_t list_chunks(const struct backward_job *job, struct chunk *list, uint32_t from, uint32_t room, uint32_t *rounds)
+{
+    const struct attend *a = &job->a;
+    const uint32_t size = job->chunk_rows;
+    uint32_t low = a->p->T, end = low, n = 0;
+    *rounds = 0;
     for (uint32_t t = a->p->T; t-- > 0;) {
         const uint32_t *seg = a->seg + t * a->seg_stride;
         low = seg[0] < low ? seg[0] : low;
@@ -93,24 +114,14 @@ static bool find_stretch(const struct attend *a, uint32_t n, uint32_t *begin, ui
             low = seg[1];
         if (low < t)
             continue;
-        if (n-- == 0) {
-            *begin = t;
-            return true;
+        uint32_t count = (end - t + size - 1) / size;
+        *rounds = count > *rounds ? count : *rounds;
+        for (uint32_t i = count; i-- > 0; n++) {
+            uint32_t begin = t + i * size;
+            if (n - from < room)
+                list[n - from] = (struct chunk){t, begin, i + 1 < count ? size : end - begin};
         }
-        *end = t;
-    }
-    return false;
-}
-
-static uint32_t count_stretches(const struct attend *a)
-{
-    uint32_t low = a->p->T, n = 0;
-    for (uint32_t t = a->p->T; t-- > 0;) {
-        const uint32_t *seg = a->seg + t * a->seg_stride;
-        low = seg[0] < low ? seg[0] : low;
-        if (seg[1] < seg[2] && seg[1] < low)
-            low = seg[1];
-        n += low >= t;
+        end = t;
     }
     return n;
 }
@@ -170,22 +181,51 @@ static void backward_block(const struct backward_job *job, uint32_t head, uint32
                 job->dqkv + dv, stride);
 }
 
-static void backward_tile(const struct backward_job *job, uint32_t head, uint32_t t0, uint32_t rows)
+/* What rows t0 .. t0 + rows - 1 need of forward; delta is made in the first round. */
+static void begin_rows(const struct backward_job *job, uint32_t head, uint32_t t0, uint32_t rows, struct backward_state *s)
 {
     const struct attention_push *p = job->a.p;
-    struct backward_state s;
     size_t words = attention_stats_words(p), o = t0 * job->a.o_stride + (size_t)head * p->head_dim;
-    delta_rows(job->o + o, job->d_o + o, job->a.o_stride, rows, p->head_dim, s.delta);
+    if (job->round == 0)
+        delta_rows(job->o + o, job->d_o + o, job->a.o_stride, rows, p->head_dim, s->delta);
     for (uint32_t r = 0; r < rows; r++) {
         uint32_t *stats = job->stats + (t0 + r) * words + STATS_LSE + head;
-        s.lse[r] = host_float(stats[0]);
-        stats[p->heads] = host_bits(s.delta[r]);
+        s->lse[r] = host_float(stats[0]);
+        if (job->round == 0)
+            stats[p->heads] = host_bits(s->delta[r]);
+        else
+            s->delta[r] = host_float(stats[p->heads]);
     }
-    struct key_ranges ranges = attention_key_ranges(&job->a, t0, rows);
-    for (int i = 0; i < 2; i++)
-        for (uint32_t j = ranges.begin[i]; j < ranges.end[i]; j += ATTENTION_KEYS) {
-            uint32_t left = ranges.end[i] - j;
-            backward_block(job, head, t0, rows, j, left < ATTENTION_KEYS ? left : ATTENTION_KEYS, &s);
+}
+
+static void clear_rows(const struct backward_job *job, uint32_t kv_head, const struct chunk *c)
+{
+    const struct attention_push *p = job->a.p;
+    uint32_t share = p->heads / p->kv_heads;
+    size_t head_bytes = p->head_dim * sizeof(float);
+    for (uint32_t t = c->begin; t < c->begin + c->rows; t++) {
+        float *row = job->dqkv + t * job->a.q_stride;
+        memset(row + (size_t)kv_head * share * p->head_dim, 0, share * head_bytes);
+        memset(row + (size_t)(p->heads + kv_head) * p->head_dim, 0, head_bytes);
+        memset(row + (size_t)(p->heads + p->kv_heads + kv_head) * p->head_dim, 0, head_bytes);
+    }
+}
+
+static void backward_chunk(const struct backward_job *job, uint32_t kv_head, const struct chunk *c)
+{
+    uint32_t share = job->a.p->heads / job->a.p->kv_heads, behind = job->round * job->chunk_rows, end = c->begin + c->rows;
+    if (c->begin - c->first < behind)
+        return;
+    if (job->round == 0)
+        clear_rows(job, kv_head, c);
+    struct backward_state s;
+    for (uint32_t head = kv_head * share; head < (kv_head + 1) * share; head++)
+        for (uint32_t t = c->begin; t < end; t += ATTENTION_ROWS) {
+            uint32_t rows = end - t < ATTENTION_ROWS ? end - t : ATTENTION_ROWS;
+            uint32_t keys_end = behind ? c->begin - behind + job->chunk_rows : t + rows;
+            begin_rows(job, head, t, rows, &s);
+            for (uint32_t j = c->begin - behind; j < keys_end; j += ATTENTION_KEYS)
+                backward_block(job, head, t, rows, j, keys_end - j < ATTENTION_KEYS ? keys_end - j : ATTENTION_KEYS, &s);
         }
 }
 
@@ -193,20 +233,19 @@ static void backward_item(void *arg, int item, int worker)
 {
     (void)worker;
     const struct backward_job *job = arg;
-    const struct attention_push *p = job->a.p;
-    uint32_t kv_head = (uint32_t)item % p->kv_heads, share = p->heads / p->kv_heads, begin, end;
-    if (!find_stretch(&job->a, (uint32_t)item / p->kv_heads, &begin, &end))
-        return;
-    size_t head_bytes = p->head_dim * sizeof(float);
-    for (uint32_t t = begin; t < end; t++) {
-        float *row = job->dqkv + t * job->a.q_stride;
-        memset(row + (size_t)kv_head * share * p->head_dim, 0, share * head_bytes);
-        memset(row + (size_t)(p->heads + kv_head) * p->head_dim, 0, head_bytes);
-        memset(row + (size_t)(p->heads + p->kv_heads + kv_head) * p->head_dim, 0, head_bytes);
+    backward_chunk(job, (uint32_t)item % job->a.p->kv_heads, &job->chunks[(uint32_t)item / job->a.p->kv_heads]);
+}
+
+/* A round by one thread, for when there is no memory for the list: slow, and right. */
+static void backward_round(const struct backward_job *job, uint32_t n)
+{
+    struct chunk c;
+    uint32_t rounds;
+    for (uint32_t i = 0; i < n; i++) {
+        list_chunks(job, &c, i, 1, &rounds);
+        for (uint32_t kv_head = 0; kv_head < job->a.p->kv_heads; kv_head++)
+            backward_chunk(job, kv_head, &c);
     }
-    for (uint32_t head = kv_head * share; head < (kv_head + 1) * share; head++)
-        for (uint32_t t0 = begin; t0 < end; t0 += ATTENTION_ROWS)
-            backward_tile(job, head, t0, end - t0 < ATTENTION_ROWS ? end - t0 : ATTENTION_ROWS);
 }
 
 static void attention_bwd_host(struct rt_device *dev, void *const *b, const void *push)
@@ -228,9 +267,18 @@ static void attention_bwd_host(struct rt_device *dev, void *const *b, const void
         .d_o = b[D_O],
         .stats = b[STATS],
         .dqkv = b[DQKV],
+        .chunk_rows = rows_of_chunk(p),
     };
+    uint32_t rounds, n = list_chunks(&job, NULL, 0, 0, &rounds);
+    job.chunks = rt_host_scratch(dev, 0, n * sizeof *job.chunks);
     host_blas_alone();
-    rt_parallel(dev, (int)(count_stretches(&job.a) * p->kv_heads), backward_item, &job);
+    if (job.chunks)
+        list_chunks(&job, job.chunks, 0, n, &rounds);
+    for (job.round = 0; job.round < rounds; job.round++)
+        if (job.chunks)
+            rt_parallel(dev, (int)(n * p->kv_heads), backward_item, &job);
+        else
+            backward_round(&job, n);
 }
 
 /* ---- the descriptor ---- */
