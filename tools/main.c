@@ -13,6 +13,7 @@ static const struct {
     {"train", cmd_train, "fine-tune a model on one or several tasks"},
     {"eval", cmd_eval, "scores and losses on tasks, with or without an adapter"},
     {"generate", cmd_generate, "text from a prompt, or a conversation"},
+    {"chat", cmd_chat, "a conversation with a model, at a terminal or through a pipe"},
     {"export", cmd_export, "a LoRA for PEFT or llama.cpp, or merged into its model"},
     {"perplexity", cmd_perplexity, "how well a model foresees a text"},
     {"logits", cmd_logits, "a model's raw output, for checking it against others"},

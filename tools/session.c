@@ -117,6 +117,12 @@ enum rt_status session_open_pass(struct session *s, const struct session_options
     return op_prepare(s->dev, mosld_model_wtypes(s->model), err);
 }
 
+const char *session_adapter_folder(const char *adapter)
+{
+    const char *equals = strchr(adapter, '=');
+    return equals && !memchr(adapter, '/', (size_t)(equals - adapter)) ? equals + 1 : adapter;
+}
+
 static bool validation_spoke;
 
 void session_close(struct session *s)

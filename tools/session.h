@@ -75,6 +75,8 @@ enum rt_status session_open_device(struct session *s, const struct session_optio
 enum rt_status session_open_pass(struct session *s, const struct session_options *o, uint32_t positions,
                                  const struct mosld_pass_params *pass, struct rt_error *err);
 void session_close(struct session *s);
+/* The folder of "NAME=DIR" or "DIR". */
+const char *session_adapter_folder(const char *adapter);
 
 /* What is wrong when there is none. */
 enum rt_status session_need_tokenizer(const struct session *s, struct rt_error *err);
