@@ -6,6 +6,7 @@
 #define RT_BACKEND_H
 
 #include "runtime/rt.h"
+#include "runtime/trace_record.h"
 
 struct rt_buffer {
     struct rt_device *dev;
@@ -36,6 +37,15 @@ struct rt_backend {
     enum rt_status (*finish)(struct rt_device *dev, struct rt_error *err);
     unsigned (*validation_messages)(const struct rt_device *dev, const char **last);
     void (*statistics)(const struct rt_device *dev, struct rt_statistics *out);
+    /* What follows may be NULL: a backend without it has labels, device times and captures of no kind of its own. */
+    void (*label_begin)(struct rt_device *dev); /* the innermost of dev->scopes was just opened; only while dev->labels */
+    void (*label_end)(struct rt_device *dev);   /* and now it is no longer among them */
+    enum rt_status (*trace_begin)(struct rt_device *dev, bool serial, struct rt_error *err); /* the device is idle, also below */
+    void (*trace_end)(struct rt_device *dev);
+    double (*trace_shift)(struct rt_device *dev);           /* what brings times of events with a submission onto rt_clock's clock */
+    const char *(*trace_clock)(const struct rt_device *dev);
+    const char *(*capture_begin)(struct rt_device *dev, const char *label); /* who was told */
+    void (*capture_end)(struct rt_device *dev);
 };
 
 struct rt_device {
@@ -43,6 +53,9 @@ struct rt_device {
     struct rt_device_info info;
     void *attached; /* rt_device_attach */
     void (*destroy_attached)(void *object);
+    struct rt_trace *trace; /* NULL: nothing records */
+    bool labels;            /* debuggers are told of scopes */
+    struct rt_scopes scopes;
 };
 
 /* host/host.c */

@@ -197,6 +197,7 @@ enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_d
 void rt_device_close(struct rt_device **dev)
 {
     if (dev && *dev) {
+        rt_trace_stop(*dev);
         rt_device_attach(*dev, NULL, NULL);
         (*dev)->backend->close(*dev);
         *dev = NULL;
@@ -227,14 +228,24 @@ enum rt_status rt_upload(struct rt_device *dev, struct rt_span to, uint64_t offs
                          struct rt_error *err)
 {
     assert(inside(to, offset, size));
-    return size ? dev->backend->upload(dev, to, offset, data, size, err) : RT_OK;
+    if (size == 0)
+        return RT_OK;
+    uint32_t event = rt_trace_add(dev->trace, RT_EVENT_MOVE, "upload", (double)size);
+    enum rt_status st = dev->backend->upload(dev, to, offset, data, size, err);
+    rt_trace_close(dev->trace, event);
+    return st;
 }
 
 enum rt_status rt_download(struct rt_device *dev, struct rt_span from, uint64_t offset, void *data, uint64_t size,
                            struct rt_error *err)
 {
     assert(inside(from, offset, size));
-    return size ? dev->backend->download(dev, from, offset, data, size, err) : RT_OK;
+    if (size == 0)
+        return RT_OK;
+    uint32_t event = rt_trace_add(dev->trace, RT_EVENT_MOVE, "download", (double)size);
+    enum rt_status st = dev->backend->download(dev, from, offset, data, size, err);
+    rt_trace_close(dev->trace, event);
+    return st;
 }
 
 enum rt_status rt_copy(struct rt_device *dev, struct rt_span to, uint64_t to_offset, struct rt_span from,
@@ -258,7 +269,10 @@ bool rt_kernel_supported(const struct rt_device *dev, const struct rt_kernel *ke
 enum rt_status rt_kernels_prepare(struct rt_device *dev, const struct rt_kernel *const *kernels, size_t count,
                                   struct rt_error *err)
 {
-    return dev->backend->kernels_prepare(dev, kernels, count, err);
+    uint32_t event = rt_trace_add(dev->trace, RT_EVENT_BUILD, "build pipelines", 0);
+    enum rt_status st = dev->backend->kernels_prepare(dev, kernels, count, err);
+    rt_trace_close(dev->trace, event);
+    return st;
 }
 
 enum rt_status rt_kernel_describe(struct rt_device *dev, const struct rt_kernel *kernel, struct rt_kernel_description **out,

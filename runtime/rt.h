@@ -88,6 +88,7 @@ struct rt_device_params {
     enum rt_capture capture; /* what the driver shall remember of kernels, for rt_kernel_describe; it makes building slower */
     bool compile_only;      /* nothing will run, kernels are only built: for drivers without hardware, which cannot even make a fence.
                              * Memory, copies, rt_dispatch and rt_finish are not to be used. Implies no_pipeline_cache. */
+    bool labels;            /* name objects and label work for debuggers (MOSLD_LABELS=1); on by itself when one is attached */
 };
 
 /* Opens a device. `params` may be NULL and is not kept. RT_USAGE: `name` matches nothing (the message lists what there is)

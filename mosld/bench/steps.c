@@ -2,6 +2,7 @@
 #include "mosld/bench/steps.h"
 
 #include "mosld/train/step.h"
+#include "runtime/trace.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,7 +116,7 @@ static double processor_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static enum rt_status run_step(struct turn *t, const struct mosld_tokens *batch, uint32_t *losses, double *wall,
+static enum rt_status step_of(struct turn *t, const struct mosld_tokens *batch, uint32_t *losses, double *wall,
                                double *processor, struct rt_error *err)
 {
     float norm;
@@ -128,6 +129,16 @@ static enum rt_status run_step(struct turn *t, const struct mosld_tokens *batch,
     *wall = mosld_bench_now() - begin;
     *processor = processor_now() - processor_begin;
     return skipped ? rt_fail(err, RT_FAILED, "the gradient of a measured step is not finite") : RT_OK;
+}
+
+/* `variant` tells the steps of one adapter from another's where they are profiled. */
+static enum rt_status run_step(struct turn *t, const char *variant, const struct mosld_tokens *batch, uint32_t *losses,
+                               double *wall, double *processor, struct rt_error *err)
+{
+    unsigned scope = rt_scope_begin(t->pass->model->dev, variant, (int64_t)t->step->updates);
+    enum rt_status st = step_of(t, batch, losses, wall, processor, err);
+    rt_scope_end(t->pass->model->dev, scope);
+    return st;
 }
 
 /* ---- memory ---- */
@@ -194,9 +205,9 @@ static enum rt_status take_turn(struct run *r, struct mosld_bench_variant *v, do
     forget_peak();
     enum rt_status st = open_turn(&turn, r->model, v, &r->tokens, err);
     if (!st)
-        st = run_step(&turn, &r->tokens, r->losses, &unmeasured[WALL], &unmeasured[PROCESSOR], err);
+        st = run_step(&turn, v->name, &r->tokens, r->losses, &unmeasured[WALL], &unmeasured[PROCESSOR], err);
     for (uint32_t i = 0; i < r->steps && !st; i++)
-        st = run_step(&turn, &r->tokens, r->losses, &wall[i], &processor[i], err);
+        st = run_step(&turn, v->name, &r->tokens, r->losses, &wall[i], &processor[i], err);
     if (!st)
         note_memory(v, &turn);
     close_turn(&turn);

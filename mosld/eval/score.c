@@ -1,5 +1,6 @@
 /* mosld/eval/score.c - see score.h. */
 #include "mosld/eval/score.h"
+#include "runtime/trace.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -91,8 +92,7 @@ static void take_results(struct scoring *s)
     s->out->tokens += b->T;
 }
 
-static enum rt_status score_batch(struct scoring *s, const struct mosld_batch_plan *plan, uint32_t b,
-                                  struct rt_error *err)
+static enum rt_status run_batch(struct scoring *s, const struct mosld_batch_plan *plan, uint32_t b, struct rt_error *err)
 {
     mosld_batch_clear(&s->batch);
     enum rt_status st = RT_OK;
@@ -121,6 +121,15 @@ static enum rt_status score_batch(struct scoring *s, const struct mosld_batch_pl
         st = rt_download(s->pass->model->dev, s->pass->loss, 0, s->losses, 8ull * t->n_targets, err);
     if (!st)
         take_results(s);
+    return st;
+}
+
+static enum rt_status score_batch(struct scoring *s, const struct mosld_batch_plan *plan, uint32_t b,
+                                  struct rt_error *err)
+{
+    unsigned scope = rt_scope_begin(s->pass->model->dev, "batch", b);
+    enum rt_status st = run_batch(s, plan, b, err);
+    rt_scope_end(s->pass->model->dev, scope);
     return st;
 }
 

@@ -1,5 +1,6 @@
 /* mosld/generate/generate.c - see generate.h. */
 #include "mosld/generate/generate.h"
+#include "runtime/trace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,46 @@ static enum rt_status run_prompt(struct mosld_pass *pass, const uint32_t *tokens
     return st ? st : mosld_logits(pass, &last, 1, logits, err);
 }
 
+/* What the prompt and each further token need. */
+struct generating {
+    struct mosld_pass *pass;
+    const struct mosld_generate_params *params;
+    bool (*on_token)(void *user, int32_t token);
+    void *user;
+    float *logits;  /* [V]: of the last token */
+    int32_t *all;   /* the prompt and what followed */
+    struct mosld_generated *out;
+};
+
+/* Samples a token from the logits, hands it on, and makes the logits that follow it. *stop: there is none to follow. */
+static enum rt_status next_token(const struct generating *g, bool *stop, struct rt_error *err)
+{
+    struct mosld_generated *out = g->out;
+    uint32_t token;
+    uint64_t n = (uint64_t)out->prompt_tokens + out->new_tokens;
+    RT_TRY(mosld_sample(&g->params->sampling, g->logits, g->pass->model->config.vocab_size, g->all, n, out->new_tokens, &token, err));
+    *stop = true;
+    if (ends_with(g->params, token)) {
+        out->stop = MOSLD_STOP_END;
+        return RT_OK;
+    }
+    g->all[n] = (int32_t)token;
+    out->new_tokens++;
+    if (!g->on_token(g->user, (int32_t)token)) {
+        out->stop = MOSLD_STOP_ASKED;
+        return RT_OK;
+    }
+    if (out->new_tokens == g->params->max_new_tokens)
+        return RT_OK;
+    if (g->pass->cached == g->pass->params.cache_tokens) {
+        out->stop = MOSLD_STOP_CONTEXT;
+        return RT_OK;
+    }
+    *stop = false;
+    RT_TRY(mosld_forward_cached(g->pass, &token, 1, err));
+    return mosld_logits(g->pass, &(uint32_t){0}, 1, g->logits, err);
+}
+
 enum rt_status mosld_generate(struct mosld_pass *pass, const int32_t *prompt, uint32_t n,
                               const struct mosld_generate_params *params, bool (*on_token)(void *user, int32_t token),
                               void *user, struct mosld_generated *out, struct rt_error *err)
@@ -67,34 +108,17 @@ enum rt_status mosld_generate(struct mosld_pass *pass, const int32_t *prompt, ui
         goto done;
     }
     memcpy(all, prompt, n * sizeof *all);
+    struct generating g = {pass, params, on_token, user, logits, all, out};
     double begin = now();
+    unsigned scope = rt_scope_begin(pass->model->dev, "prompt", 0);
     st = run_prompt(pass, (const uint32_t *)all, n, logits, err);
+    rt_scope_end(pass->model->dev, scope);
     out->prompt_seconds = now() - begin;
     begin = now();
-    while (!st && out->new_tokens < params->max_new_tokens) {
-        uint32_t token;
-        st = mosld_sample(&params->sampling, logits, V, all, (uint64_t)n + out->new_tokens, out->new_tokens, &token,
-                          err);
-        if (st)
-            break;
-        if (ends_with(params, token)) {
-            out->stop = MOSLD_STOP_END;
-            break;
-        }
-        all[n + out->new_tokens++] = (int32_t)token;
-        if (!on_token(user, (int32_t)token)) {
-            out->stop = MOSLD_STOP_ASKED;
-            break;
-        }
-        if (out->new_tokens == params->max_new_tokens)
-            break;
-        if (pass->cached == pass->params.cache_tokens) {
-            out->stop = MOSLD_STOP_CONTEXT;
-            break;
-        }
-        st = mosld_forward_cached(pass, &token, 1, err);
-        if (!st)
-            st = mosld_logits(pass, &(uint32_t){0}, 1, logits, err);
+    for (bool stop = params->max_new_tokens == 0; !st && !stop;) {
+        scope = rt_scope_begin(pass->model->dev, "token", (int64_t)out->new_tokens + 1);
+        st = next_token(&g, &stop, err);
+        rt_scope_end(pass->model->dev, scope);
     }
     out->seconds = now() - begin;
 done:

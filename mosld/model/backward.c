@@ -4,6 +4,7 @@
 #include "mosld/model/pass.h"
 #include "mosld/ops/rope.h"
 #include "mosld/ops/swiglu.h"
+#include "runtime/trace.h"
 
 static const struct rt_span nowhere;
 
@@ -97,15 +98,27 @@ static enum rt_status attention_backward(struct mosld_pass *p, uint32_t l, struc
     return op_rmsnorm_bwd(dev, &(struct op_rmsnorm_bwd){.n = n, .dx = p->dh, .dx_stride = d, .accumulate = true}, err);
 }
 
+static enum rt_status layer_backward(struct mosld_pass *p, uint32_t l, struct rt_error *err)
+{
+    RT_TRY(rt_segment(p->model->dev, p->model->layers[l].backward_label, err));
+    RT_TRY(mlp_backward(p, l, err));
+    return learns_below(p, l, MOSLD_GROUP_GATE_UP) ? attention_backward(p, l, err) : RT_OK;
+}
+
 enum rt_status mosld_backward(struct mosld_pass *p, struct rt_error *err)
 {
-    for (uint32_t l = p->model->config.num_layers; l-- > p->adapter->lowest_layer;) {
-        if (l < p->sharing && l != p->standing)
-            RT_TRY(layer_recompute(p, l, err));
-        RT_TRY(rt_segment(p->model->dev, p->model->layers[l].backward_label, err));
-        RT_TRY(mlp_backward(p, l, err));
-        if (learns_below(p, l, MOSLD_GROUP_GATE_UP))
-            RT_TRY(attention_backward(p, l, err));
+    enum rt_status st = RT_OK;
+    for (uint32_t l = p->model->config.num_layers; l-- > p->adapter->lowest_layer && !st;) {
+        unsigned scope = rt_scope_begin(p->model->dev, "layer", l);
+        if (l < p->sharing && l != p->standing) {
+            unsigned again = rt_scope_begin(p->model->dev, "recompute", -1);
+            st = layer_recompute(p, l, err);
+            rt_scope_end(p->model->dev, again);
+        }
+        rt_scope_begin(p->model->dev, "backward", -1);
+        if (!st)
+            st = layer_backward(p, l, err);
+        rt_scope_end(p->model->dev, scope);
     }
-    return RT_OK;
+    return st;
 }

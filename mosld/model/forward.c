@@ -6,6 +6,7 @@
 #include "mosld/ops/rope.h"
 #include "mosld/ops/rows.h"
 #include "mosld/ops/swiglu.h"
+#include "runtime/trace.h"
 
 /* u and l of a group, unless they are those that forward left. */
 static enum rt_status project(struct mosld_pass *p, uint32_t l, int group, struct rt_span x, bool again, struct rt_error *err)
@@ -97,14 +98,27 @@ enum rt_status layer_recompute(struct mosld_pass *p, uint32_t l, struct rt_error
     return gate_and_up(p, l, true, err);
 }
 
+static enum rt_status embed(struct mosld_pass *p, struct rt_error *err)
+{
+    unsigned scope = rt_scope_begin(p->model->dev, "embedding", -1);
+    enum rt_status st = linear_draw_masks(p, err);
+    if (!st)
+        st = op_embedding(p->model->dev, p->tokens, &p->model->embed, p->layers[0].h_in, p->T, err);
+    rt_scope_end(p->model->dev, scope);
+    return st;
+}
+
 static enum rt_status decoder(struct mosld_pass *p, struct rt_error *err)
 {
-    RT_TRY(linear_draw_masks(p, err));
-    RT_TRY(op_embedding(p->model->dev, p->tokens, &p->model->embed, p->layers[0].h_in, p->T, err));
+    enum rt_status st = embed(p, err);
     uint32_t layers = p->model->config.num_layers;
-    for (uint32_t l = 0; l < layers; l++)
-        RT_TRY(layer_forward(p, l, l + 1 < layers ? p->layers[l + 1].h_in : p->h_out, err));
-    return RT_OK;
+    for (uint32_t l = 0; l < layers && !st; l++) {
+        unsigned scope = rt_scope_begin(p->model->dev, "layer", l);
+        rt_scope_begin(p->model->dev, "forward", -1);
+        st = layer_forward(p, l, l + 1 < layers ? p->layers[l + 1].h_in : p->h_out, err);
+        rt_scope_end(p->model->dev, scope);
+    }
+    return st;
 }
 
 enum rt_status mosld_forward(struct mosld_pass *p, const struct mosld_tokens *b, bool training, struct rt_error *err)
@@ -170,7 +184,7 @@ static enum rt_status pick_rows(struct mosld_pass *p, uint32_t n, struct rt_erro
     return op_rmsnorm(p->model->dev, &norm, err);
 }
 
-enum rt_status mosld_loss(struct mosld_pass *p, float grad_scale, struct rt_error *err)
+static enum rt_status loss_and_gradient(struct mosld_pass *p, float grad_scale, struct rt_error *err)
 {
     const struct mosld_config *c = &p->model->config;
     struct rt_device *dev = p->model->dev;
@@ -196,12 +210,27 @@ enum rt_status mosld_loss(struct mosld_pass *p, float grad_scale, struct rt_erro
     return op_scatter_rows(dev, p->dpicked, p->target_row, p->dh, n, d, err);
 }
 
+enum rt_status mosld_loss(struct mosld_pass *p, float grad_scale, struct rt_error *err)
+{
+    unsigned scope = rt_scope_begin(p->model->dev, "output head", -1);
+    enum rt_status st = loss_and_gradient(p, grad_scale, err);
+    rt_scope_end(p->model->dev, scope);
+    return st;
+}
+
+static enum rt_status logits_of(struct mosld_pass *p, const uint32_t *rows, uint32_t n, struct rt_error *err)
+{
+    RT_TRY(rt_upload(p->model->dev, p->target_row, 0, rows, 4ull * n, err));
+    RT_TRY(pick_rows(p, n, err));
+    return head_slice(p, 0, n, err);
+}
+
 enum rt_status mosld_logits(struct mosld_pass *p, const uint32_t *rows, uint32_t n, float *out, struct rt_error *err)
 {
     if (n > p->params.max_slice)
         return rt_fail(err, RT_FAILED, "%u rows of logits do not fit the slice of %u", n, p->params.max_slice);
-    RT_TRY(rt_upload(p->model->dev, p->target_row, 0, rows, 4ull * n, err));
-    RT_TRY(pick_rows(p, n, err));
-    RT_TRY(head_slice(p, 0, n, err));
-    return rt_download(p->model->dev, p->logits, 0, out, 4ull * n * p->model->config.vocab_size, err);
+    unsigned scope = rt_scope_begin(p->model->dev, "output head", -1);
+    enum rt_status st = logits_of(p, rows, n, err);
+    rt_scope_end(p->model->dev, scope);
+    return st ? st : rt_download(p->model->dev, p->logits, 0, out, 4ull * n * p->model->config.vocab_size, err);
 }

@@ -2,6 +2,7 @@
 #include "mosld/ops/op.h"
 
 #include "mosld/ops/choice.h"
+#include "runtime/trace.h"
 
 #include <stdlib.h>
 
@@ -20,6 +21,16 @@ bool op_would_take(const struct rt_device *dev, const struct op_variant *v)
     return op_can_run(dev, v) && (!v->suits || v->suits(rt_device_info(dev)));
 }
 
+double op_bytes(const struct op *op, const struct rt_span *spans, const void *push)
+{
+    if (op->bytes)
+        return op->bytes(push);
+    double bytes = 0;
+    for (uint32_t i = 0; i < op->n_bindings; i++)
+        bytes += (double)spans[i].size * (op->bindings[i].access == RT_READ_WRITE ? 2 : 1);
+    return bytes;
+}
+
 static enum rt_status launch_host(struct rt_device *dev, const struct op *op, const struct op_variant *variant,
                                   const struct rt_span *spans, const void *push)
 {
@@ -30,13 +41,9 @@ static enum rt_status launch_host(struct rt_device *dev, const struct op *op, co
     return RT_OK;
 }
 
-enum rt_status op_launch_variant(struct rt_device *dev, const struct op *op, const struct op_variant *variant,
-                                 const struct rt_span *spans, const void *push, struct rt_error *err)
+static enum rt_status launch_kernels(struct rt_device *dev, const struct op *op, const struct op_variant *variant,
+                                     const struct rt_span *spans, const void *push, struct rt_error *err)
 {
-    if (op_choice_is_planted(dev, op, variant))
-        return RT_OK; /* a fault for tests: the variant writes nothing */
-    if (variant->kind == RT_HOST)
-        return launch_host(dev, op, variant, spans, push);
     double flops = op->flops ? op->flops(push) : 0;
     for (int k = 0; k < OP_MAX_KERNELS && variant->kernels[k]; k++) {
         const struct op_kernel *kernel = variant->kernels[k];
@@ -50,6 +57,20 @@ enum rt_status op_launch_variant(struct rt_device *dev, const struct op *op, con
             return st;
     }
     return RT_OK;
+}
+
+enum rt_status op_launch_variant(struct rt_device *dev, const struct op *op, const struct op_variant *variant,
+                                 const struct rt_span *spans, const void *push, struct rt_error *err)
+{
+    if (op_choice_is_planted(dev, op, variant))
+        return RT_OK; /* a fault for tests: the variant writes nothing */
+    unsigned scope = rt_scope_begin(dev, op->name, -1);
+    if (rt_scope_seen(dev))
+        rt_scope_work(dev, variant->name, op->flops ? op->flops(push) : 0, op_bytes(op, spans, push));
+    enum rt_status st = variant->kind == RT_HOST ? launch_host(dev, op, variant, spans, push)
+                                                 : launch_kernels(dev, op, variant, spans, push, err);
+    rt_scope_end(dev, scope);
+    return st;
 }
 
 enum rt_status op_launch(struct rt_device *dev, const struct op *op, const struct rt_span *spans, const void *push,

@@ -67,6 +67,7 @@ struct op {
     op_ref_fn *ref;
     double (*flops)(const void *push); /* NULL: memory-bound, taken as nothing */
     const struct op_classes *classes;  /* NULL: the same variant is the best for all parameters that it applies to */
+    double (*bytes)(const void *push); /* read and written once each, by the mathematics; NULL: all that is bound */
     uint32_t n_variants;
     const struct op_variant *variants;
 };
@@ -87,6 +88,9 @@ enum rt_status op_launch_variant(struct rt_device *dev, const struct op *op, con
 
 /* Every op of the engine, NULL-terminated (mosld/ops/table.c): tests walk it, and pipelines are built from it. */
 extern const struct op *const op_table[];
+
+/* Bytes that one call has to move: the op's own count, or the sum of the spans where it has none. */
+double op_bytes(const struct op *op, const struct rt_span *spans, const void *push);
 
 /* Builds the pipelines of the variants that the device would take, in parallel; of those for a weight type only where it is in `wtypes` (1 <<
  * enum op_wtype each). Others are built when they are first launched. Nothing on the host. */

@@ -2,6 +2,7 @@
 #include "mosld/train/step.h"
 
 #include "mosld/ops/optim.h"
+#include "runtime/trace.h"
 #include "shaders/step.h"
 
 #include <math.h>
@@ -110,12 +111,10 @@ enum rt_status mosld_step_micro(struct mosld_step *s, const struct mosld_tokens 
     return st;
 }
 
-enum rt_status mosld_step_end(struct mosld_step *s, double learning_rate, float *grad_norm, bool *skipped,
-                              struct rt_error *err)
+static enum rt_status update(struct mosld_step *s, double learning_rate, struct rt_error *err)
 {
     const struct mosld_train_config *c = s->config;
     struct mosld_adapter *a = s->pass->adapter;
-    uint32_t words[STEP_SKIP + 1];
     enum rt_status st = write_block(s, learning_rate, err);
     if (!st)
         st = rt_segment(a->dev, "optimizer", err);
@@ -133,6 +132,17 @@ enum rt_status mosld_step_end(struct mosld_step *s, double learning_rate, float 
                                          .eps = (float)c->adam_epsilon,
                                          .weight_decay = (float)c->weight_decay},
                       err);
+    return st;
+}
+
+enum rt_status mosld_step_end(struct mosld_step *s, double learning_rate, float *grad_norm, bool *skipped,
+                              struct rt_error *err)
+{
+    struct mosld_adapter *a = s->pass->adapter;
+    uint32_t words[STEP_SKIP + 1];
+    unsigned scope = rt_scope_begin(a->dev, "optimizer", -1);
+    enum rt_status st = update(s, learning_rate, err);
+    rt_scope_end(a->dev, scope);
     if (!st)
         st = rt_download(a->dev, s->pass->step, 0, words, sizeof words, err);
     if (st)

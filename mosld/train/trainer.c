@@ -4,6 +4,7 @@
 #include "mosld/adapter/adapter_file.h"
 #include "mosld/ops/op.h"
 #include "mosld/train/run.h"
+#include "runtime/trace.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -169,7 +170,7 @@ static struct mosld_tokens tokens_of(const struct mosld_batch *b)
                                  .target = b->target};
 }
 
-static enum rt_status evaluate_batch(struct mosld_run *run, uint32_t task, const struct mosld_batch_plan *plan,
+static enum rt_status run_eval_batch(struct mosld_run *run, uint32_t task, const struct mosld_batch_plan *plan,
                                      uint32_t b, double *sum, uint64_t *count, struct rt_error *err)
 {
     mosld_batch_clear(&run->batch);
@@ -186,6 +187,15 @@ static enum rt_status evaluate_batch(struct mosld_run *run, uint32_t task, const
     }
     *count += tokens.n_targets;
     return RT_OK;
+}
+
+static enum rt_status evaluate_batch(struct mosld_run *run, uint32_t task, const struct mosld_batch_plan *plan,
+                                     uint32_t b, double *sum, uint64_t *count, struct rt_error *err)
+{
+    unsigned scope = rt_scope_begin(run->params->model->dev, "evaluation batch", b);
+    enum rt_status st = run_eval_batch(run, task, plan, b, sum, count, err);
+    rt_scope_end(run->params->model->dev, scope);
+    return st;
 }
 
 static enum rt_status evaluate(struct mosld_run *run, bool *best, struct rt_error *err)
@@ -347,7 +357,11 @@ static enum rt_status steps(struct mosld_run *run, struct rt_error *err)
     if (run->evaluation_pending)
         RT_TRY(after_step(run, err));
     while (run->step < run->plan.steps) {
-        RT_TRY(one_step(run, session_begin, session, err));
+        unsigned scope = rt_scope_begin(run->params->model->dev, "step", (int64_t)run->step + 1);
+        enum rt_status st = one_step(run, session_begin, session, err);
+        rt_scope_end(run->params->model->dev, scope);
+        if (st)
+            return st;
         if (run->step == session_begin + 1)
             RT_TRY(run_write_description(run, err));
         run->evaluation_pending =

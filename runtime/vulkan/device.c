@@ -76,7 +76,7 @@ enum rt_status vk_fail(struct vk_device *dev, VkResult result, const char *what,
 void vk_name(struct vk_device *dev, VkObjectType type, uint64_t handle, const char *name)
 {
     VkDebugUtilsObjectNameInfoEXT info = {VK_STRUCTURE_TYPE_DEBUG_UTILS_OBJECT_NAME_INFO_EXT, NULL, type, handle, name};
-    if (dev->instance.labels)
+    if (dev->base.labels)
         dev->instance.set_name(dev->handle, &info); /* a name that was not taken is no failure */
 }
 
@@ -185,6 +185,14 @@ static const struct rt_backend backend = {
     .finish = vk_finish,
     .validation_messages = validation_messages,
     .statistics = statistics,
+    .label_begin = vk_label_begin,
+    .label_end = vk_label_end,
+    .trace_begin = vk_trace_begin,
+    .trace_end = vk_trace_end,
+    .trace_shift = vk_trace_shift,
+    .trace_clock = vk_trace_clock,
+    .capture_begin = vk_capture_begin,
+    .capture_end = vk_capture_end,
 };
 
 /* The same device again, in an instance of its own. */
@@ -210,11 +218,13 @@ static enum rt_status open_device(struct vk_device *dev, const struct rt_device_
                                   struct rt_error *err)
 {
     enum rt_status st = vk_instance_init(&dev->instance, params->validate || set("MOSLD_VALIDATE"), err);
+    bool labels = dev->instance.labels && (params->labels || set("MOSLD_LABELS") || dev->instance.messages);
     if (st == RT_OK)
         st = find(dev, which, err);
     if (st)
         return st;
-    dev->base = (struct rt_device){.backend = &backend, .info = dev->physical.info};
+    dev->base = (struct rt_device){.backend = &backend, .info = dev->physical.info,
+                                   .labels = labels || (dev->instance.labels && vk_tool_attached(dev))};
     st = vk_physical_open(&dev->instance, &dev->physical, params->capture != RT_CAPTURE_NOTHING, &dev->handle, err);
     if (st)
         return st;
@@ -225,7 +235,12 @@ static enum rt_status open_device(struct vk_device *dev, const struct rt_device_
     dev->capture = dev->physical.executables ? params->capture : RT_CAPTURE_NOTHING;
     dev->compile_only = params->compile_only;
     st = vk_cache_open(dev, !params->no_pipeline_cache && !dev->compile_only, err);
-    return st || dev->compile_only ? st : vk_record_init(dev, params->submit_budget, err);
+    if (st || dev->compile_only)
+        return st;
+    st = vk_record_init(dev, params->submit_budget, err);
+    if (!st)
+        vk_labels_name_device(dev);
+    return st;
 }
 
 enum rt_status rt_vulkan_open(const struct rt_device_info *which, const struct rt_device_params *params, struct rt_device **out,

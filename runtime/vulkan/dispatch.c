@@ -107,20 +107,25 @@ static double work_of(const struct rt_kernel *desc, const struct rt_span *spans,
     return work;
 }
 
-static void record(struct vk_device *dev, VkCommandBuffer cmd, const struct vk_kernel *k, const void *push,
+static double bytes_bound(const struct rt_kernel *desc, const struct rt_span *spans)
+{
+    double bytes = 0;
+    for (uint32_t i = 0; i < desc->n_bindings; i++)
+        bytes += (double)spans[i].size;
+    return bytes;
+}
+
+static void record(struct vk_device *dev, VkCommandBuffer cmd, const struct vk_kernel *k, const struct rt_span *spans, const void *push,
                    const uint32_t groups[3])
 {
-    bool label = dev->instance.labels;
-    if (label) {
-        VkDebugUtilsLabelEXT info = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT, .pLabelName = k->desc->name};
-        dev->instance.begin_label(cmd, &info);
-    }
+    vk_label_command(dev, cmd, k->desc->name);
+    uint32_t slot = dev->profile ? vk_profile_open(dev, cmd, RT_EVENT_WORK, k->desc->name, bytes_bound(k->desc, spans), groups) : VK_NO_SLOT;
     dev->fn.vkCmdBindPipeline(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, k->pipeline);
     if (k->desc->push_size)
         dev->fn.vkCmdPushConstants(cmd, k->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, k->desc->push_size, push);
     dev->fn.vkCmdDispatch(cmd, groups[0], groups[1], groups[2]);
-    if (label)
-        dev->instance.end_label(cmd);
+    vk_profile_close(dev, cmd, slot);
+    vk_label_command(dev, cmd, NULL);
     dev->ring[dev->current].dispatches++;
     dev->statistics.dispatches++;
 }
@@ -145,11 +150,14 @@ enum rt_status vk_dispatch(struct rt_device *base, const struct rt_kernel *desc,
     struct hazard_access accesses[RT_MAX_BINDINGS];
     unsigned n = accesses_of(desc, spans, accesses);
     vk_barrier_for(dev, cmd, HAZARD_COMPUTE, accesses, n);
-    record(dev, cmd, k, push, groups);
-    if (!dev->serialize)
+    record(dev, cmd, k, spans, push, groups);
+    if (!dev->serialize && !vk_profile_alone(dev))
         return RT_OK;
     struct vk_submission *s = &dev->ring[dev->current];
     s->labels[0] = desc->name; /* alone in its submission: what a lost device is blamed on */
     s->n_labels = 1;
-    return vk_finish(base, err);
+    st = vk_finish(base, err);
+    if (st == RT_OK && vk_profile_alone(dev))
+        vk_profile_timed(dev, s);
+    return st;
 }

@@ -135,6 +135,9 @@ static bool load_functions(struct vk_instance *instance)
         GET(set_name, vkSetDebugUtilsObjectNameEXT);
         GET(begin_label, vkCmdBeginDebugUtilsLabelEXT);
         GET(end_label, vkCmdEndDebugUtilsLabelEXT);
+        GET(queue_begin_label, vkQueueBeginDebugUtilsLabelEXT);
+        GET(queue_end_label, vkQueueEndDebugUtilsLabelEXT);
+        GET(queue_insert_label, vkQueueInsertDebugUtilsLabelEXT);
         instance->labels = instance->set_name && instance->begin_label && instance->end_label;
     }
     return all;
@@ -162,9 +165,9 @@ static enum rt_status create(struct vk_instance *instance, bool validate, struct
         extensions[n_extensions++] = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
         info.flags |= VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
     }
-    instance->labels = (validate || set("MOSLD_LABELS")) &&
-                       (has_extension(NULL, VK_EXT_DEBUG_UTILS_EXTENSION_NAME) ||
-                        (validate && has_extension(VALIDATION_LAYER, VK_EXT_DEBUG_UTILS_EXTENSION_NAME)));
+    /* On wherever it is there: whether a tool listens is known once there is a device, and unused it costs nothing. */
+    instance->labels = has_extension(NULL, VK_EXT_DEBUG_UTILS_EXTENSION_NAME) ||
+                       (validate && has_extension(VALIDATION_LAYER, VK_EXT_DEBUG_UTILS_EXTENSION_NAME));
     if (instance->labels)
         extensions[n_extensions++] = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
     VkDebugUtilsMessengerCreateInfoEXT messenger;

@@ -239,7 +239,12 @@ enum rt_status vk_kernel_ready(struct vk_device *dev, struct vk_kernel *k, struc
     if (k->pipeline)
         return RT_OK;
     enum rt_status st = lay_out(dev, k, err);
-    return st ? st : built(dev, k, build(dev, k), err);
+    if (st)
+        return st;
+    uint32_t event = rt_trace_add(dev->base.trace, RT_EVENT_BUILD, k->desc->name, 0);
+    VkResult r = build(dev, k);
+    rt_trace_close(dev->base.trace, event);
+    return built(dev, k, r, err);
 }
 
 /* ---- many at once ---- */

@@ -7,6 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Headers of 2023 do not know VK_EXT_frame_boundary yet; these are its numbers. */
+#define FRAME_BOUNDARY_NAME     "VK_EXT_frame_boundary"
+#define FRAME_BOUNDARY_FEATURES ((VkStructureType)1000375000)
+struct frame_boundary_features {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 frameBoundary;
+};
+
 /* ---- extensions ---- */
 
 struct extensions {
@@ -226,6 +235,16 @@ static bool is_unified(const struct vk_physical *p)
     return false;
 }
 
+static bool has_frame_boundary(const struct vk_instance *instance, VkPhysicalDevice handle, const struct extensions *e)
+{
+    struct frame_boundary_features boundary = {.sType = FRAME_BOUNDARY_FEATURES};
+    VkPhysicalDeviceFeatures2 core = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &boundary};
+    if (!has(e, FRAME_BOUNDARY_NAME))
+        return false;
+    instance->features(handle, &core);
+    return boundary.frameBoundary;
+}
+
 static void describe_features(const struct vk_instance *instance, VkPhysicalDevice handle, const struct extensions *e,
                               const struct properties *p, struct vk_physical *out)
 {
@@ -241,6 +260,9 @@ static void describe_features(const struct vk_instance *instance, VkPhysicalDevi
     out->info.caps = caps_of(&f, e, out->subgroup_ops);
     out->int16 = f.core.features.shaderInt16 && out->clamp.int16;
     out->portability_subset = has(e, "VK_KHR_portability_subset");
+    out->calibrated = has(e, VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME);
+    out->frame_boundary = has_frame_boundary(instance, handle, e);
+    out->tooling = has(e, VK_EXT_TOOLING_INFO_EXTENSION_NAME);
     out->timestamp_period = (double)p->core.properties.limits.timestampPeriod * 1e-9;
     if (out->timestamp_bits && isfinite(out->timestamp_period) && out->timestamp_period > 0)
         out->info.caps |= RT_CAP_TIMESTAMPS;
@@ -307,7 +329,7 @@ enum rt_status vk_physical_open(const struct vk_instance *instance, const struct
                                 VkDevice *out, struct rt_error *err)
 {
     uint32_t caps = physical->info.caps, n = 0;
-    const char *extensions[8];
+    const char *extensions[16];
     if (caps & RT_CAP_PUSH_DESCRIPTOR)
         extensions[n++] = VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME;
     if (caps & RT_CAP_MEMORY_BUDGET)
@@ -320,6 +342,12 @@ enum rt_status vk_physical_open(const struct vk_instance *instance, const struct
     if (caps & RT_CAP_COOPERATIVE_MATRIX)
         extensions[n++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
 #endif
+    if (physical->calibrated) /* on without being asked for: it costs nothing, and a trace may be started later */
+        extensions[n++] = VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME;
+    if (physical->frame_boundary)
+        extensions[n++] = FRAME_BOUNDARY_NAME;
+    if (physical->tooling)
+        extensions[n++] = VK_EXT_TOOLING_INFO_EXTENSION_NAME;
     if (physical->portability_subset) /* the specification wants it enabled where it is there */
         extensions[n++] = "VK_KHR_portability_subset";
     struct features f;
@@ -329,13 +357,19 @@ enum rt_status vk_physical_open(const struct vk_instance *instance, const struct
         f.executables.pipelineExecutableInfo = VK_TRUE;
         link_in(&f, &f.executables);
     }
+    struct frame_boundary_features boundary = {FRAME_BOUNDARY_FEATURES, NULL, VK_TRUE};
+    void *chain = &f.core;
+    if (physical->frame_boundary) {
+        boundary.pNext = &f.core;
+        chain = &boundary;
+    }
     float priority = 0.5f;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueFamilyIndex = physical->queue_family, .queueCount = 1,
         .pQueuePriorities = &priority,
     };
     VkDeviceCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &f.core, .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue,
+        .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = chain, .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue,
         .enabledExtensionCount = n, .ppEnabledExtensionNames = extensions,
     };
     VkResult r = instance->create_device(physical->handle, &info, NULL, out);

@@ -107,6 +107,7 @@ static void learn(struct vk_device *dev, double work, double seconds)
 static void collect(struct vk_device *dev, struct vk_submission *s)
 {
     double done_at = now(), seconds = measure(dev, s, done_at);
+    vk_profile_collect(dev, s, done_at);
     dev->statistics.device_seconds += seconds;
     if (seconds > dev->statistics.longest_submission)
         dev->statistics.longest_submission = seconds;
@@ -127,9 +128,11 @@ static struct vk_submission *oldest_in_flight(struct vk_device *dev)
 static enum rt_status wait_for(struct vk_device *dev, struct vk_submission *s, struct rt_error *err)
 {
     VkResult r;
+    uint32_t event = rt_trace_add(dev->base.trace, RT_EVENT_WAIT, "wait for the device", 0);
     do
         r = dev->fn.vkWaitForFences(dev->handle, 1, &s->fence, VK_TRUE, UINT64_MAX);
     while (r == VK_TIMEOUT);
+    rt_trace_close(dev->base.trace, event);
     if (r != VK_SUCCESS)
         return vk_fail(dev, r, "vkWaitForFences", err);
     collect(dev, s);
@@ -171,20 +174,6 @@ bool vk_record_idle(struct vk_device *dev)
 
 /* ---- recording ---- */
 
-static void begin_label(struct vk_device *dev, struct vk_submission *s, const char *label)
-{
-    if (dev->instance.labels) {
-        VkDebugUtilsLabelEXT info = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT, .pLabelName = label ? label : "mosld"};
-        dev->instance.begin_label(s->cmd, &info);
-    }
-}
-
-static void end_label(struct vk_device *dev, struct vk_submission *s)
-{
-    if (dev->instance.labels)
-        dev->instance.end_label(s->cmd);
-}
-
 static void add_label(struct vk_submission *s, const char *label)
 {
     if (!label)
@@ -207,12 +196,13 @@ static enum rt_status begin(struct vk_device *dev, struct vk_submission *s, stru
         /* At the bottom of the pipe, so that the clock starts when the submission before this one has ended. */
         dev->fn.vkCmdWriteTimestamp(s->cmd, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, s->queries, 0);
     }
+    vk_profile_begin(dev, s);
     s->state = VK_RECORDING;
     s->number = ++dev->begun;
     s->work = 0;
     s->dispatches = s->sets_used = s->n_labels = 0;
     add_label(s, dev->label);
-    begin_label(dev, s, dev->label);
+    vk_labels_open(dev, s);
     return RT_OK;
 }
 
@@ -223,7 +213,8 @@ enum rt_status vk_record_begin(struct vk_device *dev, double work, VkCommandBuff
     if (dev->compile_only)
         return rt_fail(err, RT_FAILED, "%s was opened to compile only, so nothing can run on it", dev->base.info.name);
     struct vk_submission *s = &dev->ring[dev->current];
-    if (s->state == VK_RECORDING && s->work > 0 && estimate(dev, s, work) > dev->budget) {
+    bool full = s->state == VK_RECORDING && vk_profile_full(dev, s);
+    if (full || (s->state == VK_RECORDING && s->work > 0 && estimate(dev, s, work) > dev->budget)) {
         enum rt_status st = vk_record_submit(dev, err);
         if (st)
             return st;
@@ -252,17 +243,20 @@ enum rt_status vk_record_submit(struct vk_device *dev, struct rt_error *err)
         return vk_fail(dev, VK_ERROR_DEVICE_LOST, "submitting", err);
     if (s->state != VK_RECORDING)
         return RT_OK;
-    end_label(dev, s);
+    vk_labels_close(dev, s);
     if (s->queries)
         dev->fn.vkCmdWriteTimestamp(s->cmd, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, s->queries, 1);
     VK_TRY(dev, dev->fn.vkEndCommandBuffer(s->cmd), err);
     VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = 1, .pCommandBuffers = &s->cmd};
     s->state = VK_IN_FLIGHT; /* before the call: it may be the one that loses the device */
     s->submitted_at = now();
+    vk_profile_submitted(dev, s);
     dev->current = (dev->current + 1) % VK_RING;
     dev->statistics.submissions++;
+    vk_label_submission(dev, s, true);
     VkResult r = dev->statistics.submissions == dev->fault_at ? VK_ERROR_DEVICE_LOST
                                                               : dev->fn.vkQueueSubmit(dev->queue, 1, &info, s->fence);
+    vk_label_submission(dev, s, false);
     if (r != VK_SUCCESS)
         return vk_fail(dev, r, "vkQueueSubmit", err);
     poll(dev);
@@ -284,8 +278,6 @@ enum rt_status vk_segment(struct rt_device *base, const char *label, struct rt_e
     bool starving = !oldest_in_flight(dev) && estimate(dev, s, 0) > dev->budget / 20;
     if (full || starving)
         return vk_record_submit(dev, err);
-    end_label(dev, s);
-    begin_label(dev, s, label);
     add_label(s, label);
     return RT_OK;
 }

@@ -43,7 +43,9 @@ static enum rt_status copy_buffer(struct vk_device *dev, struct vk_buffer *to, u
     struct hazard_access accesses[] = {range(from, from_offset, size, false), range(to, to_offset, size, true)};
     vk_barrier_for(dev, cmd, HAZARD_TRANSFER, accesses, 2);
     VkBufferCopy region = {from_offset, to_offset, size};
+    uint32_t slot = vk_profile_open(dev, cmd, RT_EVENT_TRANSFER, "copy", (double)size, NULL);
     dev->fn.vkCmdCopyBuffer(cmd, from->handle, to->handle, 1, &region);
+    vk_profile_close(dev, cmd, slot);
     if (to_host)
         barrier_to_host(dev, cmd);
     return RT_OK;
@@ -70,7 +72,9 @@ static enum rt_status upload_inline(struct vk_device *dev, struct vk_buffer *to,
         return st;
     struct hazard_access access = range(to, at, size, true);
     vk_barrier_for(dev, cmd, HAZARD_TRANSFER, &access, 1);
+    uint32_t slot = vk_profile_open(dev, cmd, RT_EVENT_TRANSFER, "upload", (double)size, NULL);
     dev->fn.vkCmdUpdateBuffer(cmd, to->handle, at, size, data);
+    vk_profile_close(dev, cmd, slot);
     return RT_OK;
 }
 
@@ -186,7 +190,9 @@ enum rt_status vk_fill_buffer(struct vk_device *dev, struct vk_buffer *b, uint64
         return st;
     struct hazard_access access = range(b, offset, size, true);
     vk_barrier_for(dev, cmd, HAZARD_TRANSFER, &access, 1);
+    uint32_t slot = vk_profile_open(dev, cmd, RT_EVENT_TRANSFER, "fill", (double)size, NULL);
     dev->fn.vkCmdFillBuffer(cmd, b->handle, offset, size, word);
+    vk_profile_close(dev, cmd, slot);
     return RT_OK;
 }
 

@@ -34,7 +34,7 @@ struct vk_instance {
     VkInstance handle;
     VkDebugUtilsMessengerEXT messenger;
     struct vk_messages *messages; /* NULL without validation */
-    bool labels;                  /* VK_EXT_debug_utils is on */
+    bool labels;                  /* VK_EXT_debug_utils is on; whether it is used: rt_device.labels */
     PFN_vkDestroyInstance destroy;
     PFN_vkEnumeratePhysicalDevices enumerate;
     PFN_vkEnumerateDeviceExtensionProperties extensions;
@@ -47,6 +47,9 @@ struct vk_instance {
     PFN_vkSetDebugUtilsObjectNameEXT set_name;
     PFN_vkCmdBeginDebugUtilsLabelEXT begin_label;
     PFN_vkCmdEndDebugUtilsLabelEXT end_label;
+    PFN_vkQueueBeginDebugUtilsLabelEXT queue_begin_label;
+    PFN_vkQueueEndDebugUtilsLabelEXT queue_end_label;
+    PFN_vkQueueInsertDebugUtilsLabelEXT queue_insert_label;
 };
 
 /* Loads Vulkan and makes an instance. When there is no loader or no driver: RT_NO_DEVICE, and `err` says which.
@@ -67,6 +70,8 @@ struct vk_physical {
     uint32_t driver_version;
     uint8_t cache_uuid[16];
     bool executables;           /* VK_KHR_pipeline_executable_properties is there and works */
+    bool calibrated, frame_boundary; /* VK_EXT_calibrated_timestamps, VK_EXT_frame_boundary are there, and on */
+    bool tooling;               /* VK_EXT_tooling_info is there, and on */
     bool int16, portability_subset, unified; /* unified: the host sees all device memory at full speed */
     uint64_t noncoherent_atom;
     VkPhysicalDeviceMemoryProperties memory;
@@ -116,6 +121,8 @@ struct vk_submission {
     unsigned dispatches;
     const char *labels[VK_MAX_LABELS];
     unsigned n_labels;
+    unsigned labels_open;   /* scopes that are open as labels in cmd */
+    uint32_t event;         /* of the trace, once it is submitted; RT_NO_EVENT */
     double submitted_at;    /* host seconds */
 };
 
@@ -129,6 +136,8 @@ struct vk_device {
     bool lost, serialize, compile_only;
     enum rt_capture capture; /* what pipelines are built to tell; nothing where the driver cannot */
     char lost_text[512];     /* what every call after the loss says */
+
+    struct vk_profile *profile; /* profile.c; NULL: no trace records */
 
     /* kernel.c, cache.c */
     struct vk_kernel **kernels; /* hash table by the address of the rt_kernel; a power of two */
@@ -230,6 +239,39 @@ void vk_barrier_for(struct vk_device *dev, VkCommandBuffer cmd, enum hazard_stag
                     const struct hazard_access *accesses, unsigned n);
 enum rt_status vk_dispatch(struct rt_device *dev, const struct rt_kernel *kernel, const struct rt_span *spans,
                            const void *push, const uint32_t groups[3], double flops, struct rt_error *err);
+
+/* ---- profile.c ---- */
+
+#define VK_NO_SLOT UINT32_MAX
+
+/* Around a command that is timed, behind its barrier; they do nothing unless a trace records. Times arrive when the submission is done. */
+uint32_t vk_profile_open(struct vk_device *dev, VkCommandBuffer cmd, enum rt_event_kind kind, const char *name, double bytes,
+                         const uint32_t *groups);
+void vk_profile_close(struct vk_device *dev, VkCommandBuffer cmd, uint32_t slot);
+void vk_profile_begin(struct vk_device *dev, struct vk_submission *s);
+bool vk_profile_full(struct vk_device *dev, const struct vk_submission *s); /* it has to be submitted before the next command */
+void vk_profile_submitted(struct vk_device *dev, struct vk_submission *s);
+void vk_profile_collect(struct vk_device *dev, struct vk_submission *s, double done_at);
+/* Where the queue has no timestamps: a kernel is submitted alone and waited for, and then vk_profile_timed completes its event. */
+bool vk_profile_alone(const struct vk_device *dev);
+void vk_profile_timed(struct vk_device *dev, const struct vk_submission *s);
+enum rt_status vk_trace_begin(struct rt_device *dev, bool serial, struct rt_error *err);
+void vk_trace_end(struct rt_device *dev);
+double vk_trace_shift(struct rt_device *dev);
+const char *vk_trace_clock(const struct rt_device *dev);
+
+/* ---- labels.c, capture.c ---- */
+
+void vk_labels_open(struct vk_device *dev, struct vk_submission *s);  /* all open scopes, in a command buffer that was begun */
+void vk_labels_close(struct vk_device *dev, struct vk_submission *s); /* before it is ended */
+void vk_label_begin(struct rt_device *dev);
+void vk_label_end(struct rt_device *dev);
+void vk_label_command(struct vk_device *dev, VkCommandBuffer cmd, const char *name); /* around one command; NULL ends it */
+void vk_label_submission(struct vk_device *dev, const struct vk_submission *s, bool begin);
+void vk_labels_name_device(struct vk_device *dev);
+const char *vk_capture_begin(struct rt_device *dev, const char *label);
+void vk_capture_end(struct rt_device *dev);
+bool vk_tool_attached(const struct vk_device *dev); /* a profiler, tracer or debugger says that it listens (VK_EXT_tooling_info) */
 
 /* ---- transfer.c ---- */
 
