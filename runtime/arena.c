@@ -90,13 +90,21 @@ static enum rt_status place(struct rt_arena *arena, size_t first, size_t last, u
     return RT_OK;
 }
 
+/* What is held already counts: arenas are committed one after another. */
+static enum rt_status check_limit(const struct rt_arena *arena, struct rt_error *err)
+{
+    const double mib = 1 << 20;
+    uint64_t memory = arena->dev->info.limits.memory, held = arena->dev->allocated;
+    if (!memory || (held <= memory && arena->planned <= memory - held))
+        return RT_OK;
+    return rt_fail(err, RT_NO_MEMORY, "%s need %.1f MiB, %.1f MiB are taken, and the limit of %s is %.1f MiB: use a smaller batch or length",
+                   arena->purpose, (double)arena->planned / mib, (double)held / mib, arena->dev->info.name, (double)memory / mib);
+}
+
 enum rt_status rt_arena_commit(struct rt_arena *arena, struct rt_error *err)
 {
     assert(arena->n_buffers == 0);
-    uint64_t memory = arena->dev->info.limits.memory;
-    if (memory && arena->planned > memory)
-        return rt_fail(err, RT_NO_MEMORY, "%s need %.1f MiB and %s has %.1f MiB: use a smaller batch or length", arena->purpose,
-                       (double)arena->planned / (1 << 20), arena->dev->info.name, (double)memory / (1 << 20));
+    RT_TRY(check_limit(arena, err));
     uint64_t limit = largest_buffer(arena->dev), bytes = 0;
     size_t first = 0;
     for (size_t i = 0; i < arena->n_requests; i++) {
@@ -128,6 +136,22 @@ void rt_arena_destroy(struct rt_arena **arena)
     free(a->requests);
     free(a);
     *arena = NULL;
+}
+
+/* ---- accounts ---- */
+
+bool rt_allocation_fails(struct rt_device *dev)
+{
+    const char *fault = getenv("MOSLD_FAULT");
+    dev->allocations++;
+    return fault && strncmp(fault, "no-memory@", 10) == 0 && strtoull(fault + 10, NULL, 10) == dev->allocations;
+}
+
+void rt_allocated(struct rt_device *dev, int64_t bytes)
+{
+    dev->allocated += (uint64_t)bytes;
+    if (dev->allocated > dev->most_allocated)
+        dev->most_allocated = dev->allocated;
 }
 
 struct rt_span rt_span_part(struct rt_span span, uint64_t offset, uint64_t size)

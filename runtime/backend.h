@@ -19,6 +19,10 @@ struct rt_backend {
     enum rt_status (*buffer_create)(struct rt_device *dev, uint64_t size, const char *label, struct rt_buffer **out,
                                     struct rt_error *err);
     void (*buffer_destroy)(struct rt_buffer *buffer); /* the device is idle */
+    uint64_t (*reserve)(const struct rt_device *dev); /* see rt_reserve */
+    /* See rt_write_begin; *at NULL: the memory is not mapped. */
+    enum rt_status (*write_begin)(struct rt_device *dev, struct rt_span to, void **at, struct rt_error *err);
+    enum rt_status (*write_end)(struct rt_device *dev, struct rt_span to, struct rt_error *err);
     enum rt_status (*upload)(struct rt_device *dev, struct rt_span to, uint64_t offset, const void *data, uint64_t size,
                              struct rt_error *err);
     enum rt_status (*download)(struct rt_device *dev, struct rt_span from, uint64_t offset, void *data, uint64_t size,
@@ -56,7 +60,14 @@ struct rt_device {
     struct rt_trace *trace; /* NULL: nothing records */
     bool labels;            /* debuggers are told of scopes */
     struct rt_scopes scopes;
+    uint64_t allocated, most_allocated; /* bytes that buffers hold, and held at most */
+    uint64_t allocations;               /* asked for so far */
 };
+
+/* arena.c. Called by a backend: before it asks for a buffer's memory, whether to act as if there were none (MOSLD_FAULT=no-memory@N: the
+ * Nth time); and when memory was given (bytes above 0) or is given back. */
+bool rt_allocation_fails(struct rt_device *dev);
+void rt_allocated(struct rt_device *dev, int64_t bytes);
 
 /* host/host.c */
 enum rt_status rt_host_open(const struct rt_device_params *params, struct rt_device **out, struct rt_error *err);

@@ -248,6 +248,19 @@ enum rt_status rt_download(struct rt_device *dev, struct rt_span from, uint64_t 
     return st;
 }
 
+uint64_t rt_reserve(const struct rt_device *dev) { return dev->backend->reserve(dev); }
+
+enum rt_status rt_write_begin(struct rt_device *dev, struct rt_span to, void **at, struct rt_error *err)
+{
+    *at = NULL;
+    return to.size ? dev->backend->write_begin(dev, to, at, err) : RT_OK;
+}
+
+enum rt_status rt_write_end(struct rt_device *dev, struct rt_span to, struct rt_error *err)
+{
+    return to.size ? dev->backend->write_end(dev, to, err) : RT_OK;
+}
+
 enum rt_status rt_copy(struct rt_device *dev, struct rt_span to, uint64_t to_offset, struct rt_span from,
                        uint64_t from_offset, uint64_t size, struct rt_error *err)
 {
@@ -333,4 +346,9 @@ unsigned rt_validation_messages(const struct rt_device *dev, const char **last)
     return dev->backend->validation_messages(dev, last);
 }
 
-void rt_get_statistics(const struct rt_device *dev, struct rt_statistics *out) { dev->backend->statistics(dev, out); }
+void rt_get_statistics(const struct rt_device *dev, struct rt_statistics *out)
+{
+    dev->backend->statistics(dev, out);
+    out->allocated = dev->allocated;
+    out->most_allocated = dev->most_allocated;
+}

@@ -132,6 +132,14 @@ void rt_arena_destroy(struct rt_arena **arena); /* waits for the device; spans i
 /* A part of a span. `offset` must be a multiple of 256 and the part must lie inside: asserted. */
 struct rt_span rt_span_part(struct rt_span span, uint64_t offset, uint64_t size);
 
+/* Bytes that the device takes beside its arenas when it has to: staging. A part of the plan. */
+uint64_t rt_reserve(const struct rt_device *dev);
+
+/* Memory that the program may write in place, from begin to end: *at, to be written and not read; the device is idle then. *at is NULL where
+ * there is none, and rt_upload does it. What is read from a file goes straight to where kernels read it. */
+enum rt_status rt_write_begin(struct rt_device *dev, struct rt_span to, void **at, struct rt_error *err);
+enum rt_status rt_write_end(struct rt_device *dev, struct rt_span to, struct rt_error *err);
+
 /* Copies between memory of the program and the device, in order with the kernels. Both have finished when they return. */
 enum rt_status rt_upload(struct rt_device *dev, struct rt_span to, uint64_t offset, const void *data, uint64_t size,
                          struct rt_error *err);
@@ -239,6 +247,7 @@ struct rt_statistics {
     uint64_t dispatches, barriers, submissions, pipelines_built;
     double device_seconds;     /* sum of the submissions' own times, by timestamps where the queue has them */
     double longest_submission; /* seconds */
+    uint64_t allocated, most_allocated; /* bytes of device memory, staging included: now, and at most */
 };
 void rt_get_statistics(const struct rt_device *dev, struct rt_statistics *out);
 

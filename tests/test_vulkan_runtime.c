@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* Ways of doing the same thing: what concerns them is tested in each. */
-static const char *const ways[] = {"", "minimal", "-mapped", "-push-descriptor,-timestamps", "minimal,-mapped"};
+static const char *const ways[] = {"", "minimal", "-mapped", "-unified", "-push-descriptor,-timestamps", "minimal,-mapped"};
 #define N_WAYS ((int)(sizeof ways / sizeof *ways))
 
 enum { N = 1000 };

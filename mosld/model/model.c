@@ -179,11 +179,15 @@ static enum rt_status load_matrix(struct mosld_model *m, const struct mosld_mode
         if (!dtype_bytes(file_type_of(to->type), (uint64_t)c->rows * to->cols, &raw_bytes))
             return rt_fail(err, RT_BAD_FILE, "%s: tensor %s: %u columns do not fill blocks of %s", w->name, name, to->cols,
                            dtype_name(file_type_of(to->type)));
-        void *raw = malloc(raw_bytes), *packed = malloc(bytes);
-        st = raw && packed ? read_rows(file, w, to->type, c->row0, c->rows, raw, err) : rt_fail(err, RT_NO_MEMORY, "no memory to load %s", name);
+        void *in_place, *raw = malloc(raw_bytes), *packed = NULL;
+        st = raw ? read_rows(file, w, to->type, c->row0, c->rows, raw, err) : rt_fail(err, RT_NO_MEMORY, "no memory to load %s", name);
+        if (!st)
+            st = rt_write_begin(m->dev, c->span, &in_place, err);
+        if (!st && !in_place && !(packed = malloc(bytes)))
+            st = rt_fail(err, RT_NO_MEMORY, "no memory to load %s", name);
         if (!st) {
-            op_weight_pack(to->type, c->rows, to->cols, raw, packed);
-            st = rt_upload(m->dev, c->span, 0, packed, bytes, err);
+            op_weight_pack(to->type, c->rows, to->cols, raw, in_place ? in_place : packed);
+            st = in_place ? rt_write_end(m->dev, c->span, err) : rt_upload(m->dev, c->span, 0, packed, bytes, err);
         }
         free(raw);
         free(packed);

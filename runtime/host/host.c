@@ -124,7 +124,7 @@ static enum rt_status buffer_create(struct rt_device *dev, uint64_t size, const 
 {
     struct host_buffer *b = calloc(1, sizeof *b);
     /* A large calloc is fresh zero pages: memory that is never touched costs nothing. The margin aligns to a cache line. */
-    unsigned char *raw = b && size <= SIZE_MAX - 64 ? calloc(1, (size_t)size + 64) : NULL;
+    unsigned char *raw = b && size <= SIZE_MAX - 64 && !rt_allocation_fails(dev) ? calloc(1, (size_t)size + 64) : NULL;
     if (!raw) {
         free(b);
         return rt_fail(err, RT_NO_MEMORY, "no %.1f MiB of memory left for %s: use a smaller batch or length",
@@ -134,6 +134,7 @@ static enum rt_status buffer_create(struct rt_device *dev, uint64_t size, const 
     raw[shift - 1] = (unsigned char)shift; /* how far back the allocation begins; 1 .. 64 */
     b->memory = raw + shift;
     b->base = (struct rt_buffer){.dev = dev, .size = size};
+    rt_allocated(dev, (int64_t)size);
     *out = &b->base;
     return RT_OK;
 }
@@ -141,6 +142,7 @@ static enum rt_status buffer_create(struct rt_device *dev, uint64_t size, const 
 static void buffer_destroy(struct rt_buffer *buffer)
 {
     struct host_buffer *b = (struct host_buffer *)buffer;
+    rt_allocated(buffer->dev, -(int64_t)buffer->size);
     free(b->memory - b->memory[-1]);
     free(b);
 }
@@ -148,6 +150,25 @@ static void buffer_destroy(struct rt_buffer *buffer)
 void *rt_host_ptr(struct rt_span span)
 {
     return span.buffer ? ((struct host_buffer *)span.buffer)->memory + span.offset : NULL;
+}
+
+static uint64_t reserve(const struct rt_device *dev)
+{
+    (void)dev;
+    return 0;
+}
+
+static enum rt_status write_begin(struct rt_device *dev, struct rt_span to, void **at, struct rt_error *err)
+{
+    (void)dev, (void)err;
+    *at = rt_host_ptr(to);
+    return RT_OK;
+}
+
+static enum rt_status write_end(struct rt_device *dev, struct rt_span to, struct rt_error *err)
+{
+    (void)dev, (void)to, (void)err;
+    return RT_OK;
 }
 
 static enum rt_status upload(struct rt_device *dev, struct rt_span to, uint64_t offset, const void *data, uint64_t size,
@@ -266,6 +287,9 @@ static const struct rt_backend host_backend = {
     .close = host_close,
     .buffer_create = buffer_create,
     .buffer_destroy = buffer_destroy,
+    .reserve = reserve,
+    .write_begin = write_begin,
+    .write_end = write_end,
     .upload = upload,
     .download = download,
     .copy = copy,

@@ -51,6 +51,10 @@ static enum rt_status take_away(const char *word, struct caps_clamp *out, struct
         out->mapped = false;
         return RT_OK;
     }
+    if (strcmp(word, "unified") == 0) {
+        out->unified = false;
+        return RT_OK;
+    }
     for (size_t i = 0; i < N_WORDS; i++)
         if (strcmp(word, words[i].word) == 0) {
             out->keep &= ~words[i].bits;
@@ -58,7 +62,7 @@ static enum rt_status take_away(const char *word, struct caps_clamp *out, struct
         }
     return rt_fail(err, RT_USAGE, "MOSLD_CAPS: there is no capability '%s'; there are fp16, fp16-storage, fp16-arithmetic, int8, int16, "
                    "subgroup, subgroup-size, integer-dot, cooperative-matrix, push-descriptor, memory-budget, buffer-address, "
-                   "timestamps, mapped", word);
+                   "timestamps, mapped, unified", word);
 }
 
 static enum rt_status limit(const char *name, const char *text, struct caps_clamp *out, struct rt_error *err)
@@ -113,7 +117,7 @@ static enum rt_status parse_word(char *word, struct caps_clamp *out, struct rt_e
 
 enum rt_status caps_parse(const char *text, struct caps_clamp *out, struct rt_error *err)
 {
-    *out = (struct caps_clamp){.keep = ALL_CAPS, .int16 = true, .mapped = true, .limits = no_limits};
+    *out = (struct caps_clamp){.keep = ALL_CAPS, .int16 = true, .mapped = true, .unified = true, .limits = no_limits};
     if (!text || !*text)
         return RT_OK;
     char *copy = strdup(text), *rest = copy;

@@ -1,4 +1,5 @@
 /* runtime/vulkan/physical.c - what a physical device is and can do, and the logical device made from what may be used. */
+#include "runtime/vulkan/heaps.h"
 #include "runtime/vulkan/vk.h"
 
 #include <math.h>
@@ -223,18 +224,6 @@ static bool choose_queue(const struct vk_instance *instance, VkPhysicalDevice ha
     return found;
 }
 
-/* Host-visible device memory on a device that shares its memory with the host. */
-static bool is_unified(const struct vk_physical *p)
-{
-    if (p->info.class_ != RT_CLASS_INTEGRATED && p->info.class_ != RT_CLASS_CPU)
-        return false;
-    const VkMemoryPropertyFlags both = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT;
-    for (uint32_t i = 0; i < p->memory.memoryTypeCount; i++)
-        if ((p->memory.memoryTypes[i].propertyFlags & both) == both)
-            return true;
-    return false;
-}
-
 static bool has_frame_boundary(const struct vk_instance *instance, VkPhysicalDevice handle, const struct extensions *e)
 {
     struct frame_boundary_features boundary = {.sType = FRAME_BOUNDARY_FEATURES};
@@ -295,7 +284,7 @@ enum rt_status vk_physical_describe(const struct vk_instance *instance, VkPhysic
     VkPhysicalDeviceMemoryProperties2 memory = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     instance->memory(handle, &memory);
     out->memory = memory.memoryProperties;
-    out->unified = is_unified(out);
+    out->unified = clamp->unified && heap_unified(out->info.class_, &out->memory);
     uint32_t budget = out->info.caps & clamp->keep & RT_CAP_MEMORY_BUDGET;
     out->info.caps = (out->info.caps & ~(uint32_t)RT_CAP_MEMORY_BUDGET) | budget;
     out->info.limits.memory = vk_memory_available(instance, out);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define STAGING_HALF ((uint64_t)8 << 20)
+#define STAGING_HALF VK_STAGING_HALF
 #define INLINE_MAX 65536u /* what vkCmdUpdateBuffer takes */
 
 static struct hazard_access range(const struct vk_buffer *b, uint64_t begin, uint64_t size, bool write)
@@ -117,6 +117,22 @@ enum rt_status vk_upload(struct rt_device *base, struct rt_span to, uint64_t off
     return b->mapped ? upload_mapped(dev, b, at, data, size, err) : upload_staged(dev, b, at, data, size, err);
 }
 
+enum rt_status vk_write_begin(struct rt_device *base, struct rt_span to, void **at, struct rt_error *err)
+{
+    struct vk_buffer *b = vk_buffer_of(to.buffer);
+    *at = NULL;
+    if (!b->mapped)
+        return RT_OK;
+    *at = b->mapped + to.offset;
+    return vk_finish(base, err); /* what was recorded for it, its clearing above all, comes first */
+}
+
+enum rt_status vk_write_end(struct rt_device *base, struct rt_span to, struct rt_error *err)
+{
+    (void)base;
+    return vk_buffer_flush(vk_buffer_of(to.buffer), to.offset, to.size, err); /* what is submitted later sees it */
+}
+
 /* ---- download ---- */
 
 static enum rt_status download_mapped(struct vk_device *dev, struct vk_buffer *from, uint64_t at, void *data, uint64_t size,
@@ -162,7 +178,7 @@ enum rt_status vk_download(struct rt_device *base, struct rt_span from, uint64_t
     struct vk_device *dev = vk_of(base);
     struct vk_buffer *b = vk_buffer_of(from.buffer);
     /* Reading memory that is not cached, a word at a time, is slower than copying it where it is. */
-    if (b->mapped && (b->cached || size <= 4096))
+    if (b->mapped && b->readable && (b->cached || size <= 4096))
         return download_mapped(dev, b, from.offset + offset, data, size, err);
     return download_staged(dev, b, from.offset + offset, data, size, err);
 }

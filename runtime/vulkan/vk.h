@@ -5,8 +5,8 @@
  *     caps.c       MOSLD_CAPS                                  record.c    command buffers, submissions, their time budget
  *     reflect.c    SPIR-V                                      dispatch.c  barriers, descriptors, dispatches
  *     hazard.c     which commands need a barrier               transfer.c  upload, download, copy, fill
- *     memory.c     memory types, buffers                       device.c    list, open, close, the backend's table
- *     executable.c what the driver tells of a kernel
+ *     heaps.c      which memory type                           memory.c    buffers
+ *     executable.c what the driver tells of a kernel           device.c    list, open, close, the backend's table
  *
  * Functions of Vulkan are called through dev->fn and instance->..., never through volk's globals, so that devices of
  * several instances live side by side. */
@@ -91,8 +91,8 @@ struct vk_buffer {
     VkBuffer handle;
     VkDeviceMemory memory;
     unsigned char *mapped; /* NULL: reached through staging alone */
-    uint64_t size;         /* bytes of the memory */
-    bool cached, coherent;
+    uint64_t size;         /* bytes of the memory; 0: none was given */
+    bool cached, coherent, readable; /* readable: mapped memory is the host's own, not the other end of a bus */
 };
 
 struct vk_kernel { /* one struct rt_kernel on this device */
@@ -193,6 +193,9 @@ enum rt_status vk_buffer_flush(struct vk_buffer *buffer, uint64_t offset, uint64
 enum rt_status vk_buffer_invalidate(struct vk_buffer *buffer, uint64_t offset, uint64_t size, struct rt_error *err);
 /* Bytes that a run may plan with: the budget of the heap that buffers come from where known, else the heap. */
 uint64_t vk_memory_available(const struct vk_instance *instance, const struct vk_physical *physical);
+#define VK_STAGING_HALF ((uint64_t)8 << 20)
+#define VK_STAGING_BYTES (2 * VK_STAGING_HALF)
+uint64_t vk_reserve(const struct rt_device *dev); /* see rt_reserve */
 
 /* ---- kernel.c ---- */
 
@@ -277,6 +280,8 @@ bool vk_tool_attached(const struct vk_device *dev); /* a profiler, tracer or deb
 
 enum rt_status vk_upload(struct rt_device *dev, struct rt_span to, uint64_t offset, const void *data, uint64_t size,
                          struct rt_error *err);
+enum rt_status vk_write_begin(struct rt_device *dev, struct rt_span to, void **at, struct rt_error *err);
+enum rt_status vk_write_end(struct rt_device *dev, struct rt_span to, struct rt_error *err);
 enum rt_status vk_download(struct rt_device *dev, struct rt_span from, uint64_t offset, void *data, uint64_t size,
                            struct rt_error *err);
 enum rt_status vk_copy(struct rt_device *dev, struct rt_span to, uint64_t to_offset, struct rt_span from,
