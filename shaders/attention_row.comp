@@ -1,6 +1,7 @@
 #version 450
 // Attention over the cache for a few new tokens, a group for each token and head: 128 keys at a time, a key an
-// invocation for the scores, then a column an invocation for the values; mosld/ops/attention_cache.c.
+// invocation for the scores, then a column an invocation for the values; mosld/ops/attention_cache.c. SLOTS: each token of
+// a sequence of its own; mosld/ops/attention_slots.c.
 #extension GL_GOOGLE_include_directive : require
 #define GROUP 128
 #include "attention.h"
@@ -10,6 +11,14 @@ layout(local_size_x = GROUP) in;
 layout(set = 0, binding = 0, std430) readonly buffer qkv_buffer { float qkv[]; };
 layout(set = 0, binding = 1, std430) readonly buffer cache_buffer { float cache[]; };
 layout(set = 0, binding = 2, std430) writeonly buffer o_buffer { float o[]; };
+#ifdef SLOTS
+layout(set = 0, binding = 3, std430) readonly buffer where_buffer { uvec2 where[]; }; // first row in the cache, position
+uint first_row(uint t) { return where[t].x; }
+uint position(uint t) { return where[t].y; }
+#else
+uint first_row(uint t) { return 0; }
+uint position(uint t) { return p.pos0 + t; }
+#endif
 
 shared float q[256];
 shared float weight[GROUP];
@@ -32,8 +41,8 @@ float group_max(float value)
 
 void attend(uint t, uint head)
 {
-    uint i = gl_LocalInvocationIndex, D = p.head_dim, keys = p.pos0 + t + 1;
-    uint stride = 2 * p.kv_heads * D, k_col = head / (p.heads / p.kv_heads) * D, v_col = k_col + p.kv_heads * D;
+    uint i = gl_LocalInvocationIndex, D = p.head_dim, keys = position(t) + 1;
+    uint stride = 2 * p.kv_heads * D, k_col = first_row(t) * stride + head / (p.heads / p.kv_heads) * D, v_col = k_col + p.kv_heads * D;
     barrier(); // the item before is done with q
     for (uint d = i; d < D; d += GROUP)
         q[d] = qkv[(t * (p.heads + 2 * p.kv_heads) + head) * D + d] * p.scale;

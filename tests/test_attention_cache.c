@@ -51,6 +51,27 @@ START_TEST(variants_agree)
 }
 END_TEST
 
+/* One token each of sequences of several lengths, which lie in the cache apart and not in their order. */
+START_TEST(slots_agree)
+{
+    static const struct {
+        uint32_t heads, kv_heads, head_dim;
+    } forms[] = {{9, 3, 64}, {2, 1, 2}, {4, 4, 130}, {2, 1, 256}};
+    enum { T = 6, ROWS = 1400 };
+    static const uint32_t where[T][2] = {{1100, 0}, {0, 255}, {257, 256}, {700, 0}, {520, 130}, {703, 391}};
+    for (uint32_t i = 0; i < OP_COUNT(forms); i++) {
+        struct attention_push p = {.T = T, .heads = forms[i].heads, .kv_heads = forms[i].kv_heads, .head_dim = forms[i].head_dim,
+                                   .scale = (float)(1 / sqrt(forms[i].head_dim))};
+        uint64_t n_qkv = (uint64_t)T * attention_qkv_words(&p), n_cache = 2ull * ROWS * p.kv_heads * p.head_dim;
+        struct op_case append = {.label = "slots", .push = &p, .b = {{.n = n_qkv}, {.n = n_cache}, {.n = 2 * T, .words = where[0]}}};
+        op_test_run(&op_kv_append_slots_desc, &append);
+        struct op_case attend = {.label = "slots", .push = &p, .atol = 4e-6,
+                                 .b = {{.n = n_qkv}, {.n = n_cache}, {.n = 2 * T, .words = where[0]}, {.n = (uint64_t)T * p.heads * p.head_dim}}};
+        op_test_run(&op_attention_slots_desc, &attend);
+    }
+}
+END_TEST
+
 /* A sequence in pieces of 1, 5 and 30 tokens gives what it gives in one pass. */
 static void run_in_pieces(struct rt_device *dev)
 {
@@ -130,6 +151,7 @@ int main(void)
     TCase *tc = tcase_create("all");
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, variants_agree);
+    tcase_add_test(tc, slots_agree);
     tcase_add_test(tc, in_pieces);
     tcase_add_test(tc, what_does_not_fit_is_refused);
     suite_add_tcase(s, tc);

@@ -40,12 +40,25 @@ static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_sp
                                                     .stride = stride, .heads = c->num_heads + c->num_kv_heads, .head_dim = D}, err);
 }
 
+static struct rt_span slot_cache(const struct mosld_pass *p, uint32_t l)
+{
+    const struct mosld_config *c = &p->model->config;
+    uint64_t bytes = 8ull * mosld_pass_slot_rows(p) * c->num_kv_heads * c->head_dim;
+    return p->params.slots > 1 ? rt_span_part(p->layers[l].cache, p->slot * bytes, bytes) : p->layers[l].cache;
+}
+
 static enum rt_status attend(struct mosld_pass *p, uint32_t l, struct rt_error *err)
 {
     struct op_attention a = layer_attention(p, l);
     if (!p->params.cache_tokens)
         return op_attention(p->model->dev, &a, err);
-    struct op_attention_cache c = {.qkv = a.qkv, .cache = p->layers[l].cache, .o = a.o, .T = a.T, .pos0 = p->cached, .heads = a.heads,
+    if (p->by_slot) {
+        struct op_attention_slots s = {.qkv = a.qkv, .cache = p->layers[l].cache, .where = p->where, .o = a.o, .T = a.T, .heads = a.heads,
+                                       .kv_heads = a.kv_heads, .head_dim = a.head_dim, .scale = a.scale};
+        RT_TRY(op_kv_append_slots(p->model->dev, &s, err));
+        return op_attention_slots(p->model->dev, &s, err);
+    }
+    struct op_attention_cache c = {.qkv = a.qkv, .cache = slot_cache(p, l), .o = a.o, .T = a.T, .pos0 = p->cached, .heads = a.heads,
                                    .kv_heads = a.kv_heads, .head_dim = a.head_dim, .scale = a.scale};
     RT_TRY(op_kv_append(p->model->dev, &c, err));
     return op_attention_cache(p->model->dev, &c, err);
@@ -155,6 +168,36 @@ enum rt_status mosld_forward_cached(struct mosld_pass *p, const uint32_t *tokens
     RT_TRY(decoder(p, err));
     p->cached += T;
     return RT_OK;
+}
+
+enum rt_status mosld_forward_slots(struct mosld_pass *p, const struct mosld_slot_token *tokens, uint32_t n, struct rt_error *err)
+{
+    enum { PIECE = 64 };
+    struct rt_device *dev = p->model->dev;
+    if (n > p->params.max_tokens || n > p->params.slots || p->params.slots < 2)
+        return rt_fail(err, RT_FAILED, "%u sequences at once do not fit a pass of %u tokens and %u slots", n, p->params.max_tokens,
+                       p->params.slots);
+    for (uint32_t i = 0; i < n; i += PIECE) {
+        uint32_t id[PIECE], pos[PIECE], where[PIECE][2], m = n - i < PIECE ? n - i : PIECE;
+        for (uint32_t j = 0; j < m; j++) {
+            const struct mosld_slot_token *t = &tokens[i + j];
+            if (t->slot >= p->params.slots || t->pos >= p->params.cache_tokens)
+                return rt_fail(err, RT_FAILED, "slot %u, position %u: there are %u slots of %u tokens", t->slot, t->pos, p->params.slots,
+                               p->params.cache_tokens);
+            id[j] = t->token;
+            pos[j] = where[j][1] = t->pos;
+            where[j][0] = t->slot * mosld_pass_slot_rows(p);
+        }
+        RT_TRY(rt_upload(dev, p->tokens, 4ull * i, id, 4ull * m, err));
+        RT_TRY(rt_upload(dev, p->pos, 4ull * i, pos, 4ull * m, err));
+        RT_TRY(rt_upload(dev, p->where, 8ull * i, where, 8ull * m, err));
+    }
+    p->T = n;
+    p->training = false;
+    p->by_slot = true;
+    enum rt_status st = decoder(p, err);
+    p->by_slot = false;
+    return st;
 }
 
 /* ---- the output head ---- */

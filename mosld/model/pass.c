@@ -24,7 +24,7 @@ static uint64_t bytes_of(struct asking *a, const char *label, uint64_t rows, uin
                             (unsigned long long)cols);
         return 0;
     }
-    if (n > a->max_range) {
+    if (n > a->max_range && cols) {
         a->status = rt_fail(a->err, RT_NO_MEMORY, "%s of %llu rows need %.1f MiB in one piece, and the device binds %.1f MiB: give at most %llu tokens at a time",
                             label, (unsigned long long)rows, (double)n / (1 << 20), (double)a->max_range / (1 << 20),
                             (unsigned long long)(a->max_range / (4 * cols)));
@@ -99,6 +99,35 @@ static void ask_set(struct asking *a, const struct mosld_pass *p, struct mosld_l
 /* Layers that share one residual stream: nothing of theirs is read once the next layer has run. */
 static uint32_t streams_shared(const struct mosld_pass *p) { return p->trained ? p->adapter->lowest_layer + 1 : p->sharing; }
 
+uint32_t mosld_pass_slot_rows(const struct mosld_pass *p)
+{
+    uint32_t n = p->params.cache_tokens;
+    return p->params.slots > 1 ? (n + 63) & ~63u : n; /* of several, each begins where a span may */
+}
+
+/* Words of u and l of a group for any of the adapters that the pass may run with; 0: none has modules there. */
+static uint64_t group_words(const struct mosld_pass *p, uint32_t layer, int group)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i <= p->params.n_adapters; i++) {
+        const struct mosld_adapter *a = i < p->params.n_adapters ? p->params.adapters[i] : p->adapter;
+        uint64_t n = a && a->groups[layer][group].rows ? mosld_group_stride(&a->groups[layer][group]) : 0;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+static uint64_t z_words(const struct mosld_pass *p)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i <= p->params.n_adapters; i++) {
+        const struct mosld_adapter *a = i < p->params.n_adapters ? p->params.adapters[i] : p->adapter;
+        uint64_t n = a && mosld_has_router(&a->params) ? (uint64_t)a->max_experts * a->params.r : 0;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 static void ask_layers(struct asking *a, struct mosld_pass *p)
 {
     const struct mosld_config *c = &p->model->config;
@@ -108,11 +137,10 @@ static void ask_layers(struct asking *a, struct mosld_pass *p)
             ask(a, "residual before attention", &s->h_in, p->params.max_tokens, c->hidden_size);
         if (l == 0 || l >= p->sharing)
             ask_set(a, p, s);
-        for (int g = 0; p->adapter && g < MOSLD_GROUPS; g++)
-            if (p->adapter->groups[l][g].rows)
-                ask(a, "u and l", &s->ul[g], p->params.max_tokens, mosld_group_stride(&p->adapter->groups[l][g]));
+        for (int g = 0; g < MOSLD_GROUPS; g++)
+            ask(a, "u and l", &s->ul[g], p->params.max_tokens, group_words(p, l, g));
         if (p->params.cache_tokens)
-            ask(a, "key and value cache", &s->cache, p->params.cache_tokens, 2ull * c->num_kv_heads * c->head_dim);
+            ask(a, "key and value cache", &s->cache, (uint64_t)mosld_pass_slot_rows(p) * p->params.slots, 2ull * c->num_kv_heads * c->head_dim);
     }
     ask(a, "residual behind the last layer", &p->h_out, p->params.max_tokens, c->hidden_size);
 }
@@ -188,8 +216,9 @@ static void ask_scratch(struct asking *a, struct mosld_pass *p)
     ask(a, "step", &p->step, STEP_WORDS, 1);
     ask(a, "losses", &p->loss, n, 2);
     lay_out_slots(a, p);
-    if (ad && mosld_has_router(&ad->params))
-        ask(a, "z", &p->z, T, (uint64_t)ad->max_experts * ad->params.r);
+    ask(a, "z", &p->z, T, z_words(p));
+    if (p->params.slots > 1)
+        ask(a, "places in the cache", &p->where, p->params.slots, 2);
     if (!p->trained)
         return;
     ask(a, "gradient of the residual", &p->dh, T, c->hidden_size);
@@ -223,6 +252,7 @@ enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter
     if (!p)
         return rt_fail(err, RT_NO_MEMORY, "no memory for a pass");
     *p = (struct mosld_pass){.model = model, .adapter = adapter, .params = *params, .micro_steps = 1};
+    p->params.slots = p->params.slots ? p->params.slots : 1;
     p->params.max_slice = slice_rows(p);
     p->layers = calloc(model->config.num_layers, sizeof *p->layers);
     p->slots = calloc(1, sizeof *p->slots);

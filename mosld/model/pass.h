@@ -28,7 +28,10 @@ struct mosld_pass_params {
     uint32_t max_tokens;  /* of a pass */
     uint32_t max_targets; /* rows that go through the output head in a pass */
     uint32_t max_slice;   /* rows of logits that exist at a time; 0: chosen by vocabulary and device */
-    uint32_t cache_tokens; /* generation: capacity of the key/value cache; 0: none (packed sequences) */
+    uint32_t cache_tokens; /* generation: capacity of the key/value cache of a slot; 0: none (packed sequences) */
+    uint32_t slots;        /* generation: sequences whose caches stand side by side; 0: one */
+    struct mosld_adapter *const *adapters; /* [n_adapters]: others that may take pass->adapter's place between calls. Read by mosld_pass_create alone. */
+    uint32_t n_adapters;
     uint32_t recomputed;  /* training: trained layers that are computed again in backward; at most all but one, more is cut down to that */
     bool trains;
 };
@@ -50,7 +53,7 @@ struct mosld_layer_state {
     struct rt_span qkv_raw;           /* [T, (H + 2 Hk) D], before q/k norm; only where the model has it */
     struct rt_span qkv, o, stats, gu; /* [T, (H + 2 Hk) D] after RoPE; [T, H D]; see attention.h; [T, 2 F] */
     struct rt_span ul[MOSLD_GROUPS];  /* [T, group stride] */
-    struct rt_span cache;             /* [cache_tokens, 2 Hk D] */
+    struct rt_span cache;             /* [slots, cache_tokens (rounded up to 64 where there are several slots), 2 Hk D] */
 };
 
 struct mosld_pass {
@@ -60,6 +63,9 @@ struct mosld_pass {
     struct rt_arena *activations, *scratch;
     struct mosld_layer_state *layers;
     struct rt_span tokens, pos, seg, target_row, target; /* u32, uploaded for each batch */
+    struct rt_span where;                                /* u32 [slots, 2]: see op_attention_slots */
+    uint32_t slot;                                       /* whose cache mosld_forward_cached continues; `cached` is how much that one holds */
+    bool by_slot;                                        /* the current batch is a token of each of several slots */
     struct rt_span h_out;                                /* [T, d]: the residual stream behind the last layer */
     struct mosld_slots *slots;                           /* who shares which memory; pass.c's own */
     uint32_t trained;                                    /* layers from the lowest adapter up; 0: does not train */
@@ -98,5 +104,14 @@ uint32_t mosld_pass_slice(const struct mosld_pass *pass);
 
 /* Generation: runs T tokens that follow pass->cached earlier ones; their keys and values join the cache. */
 enum rt_status mosld_forward_cached(struct mosld_pass *pass, const uint32_t *tokens, uint32_t T, struct rt_error *err);
+
+/* One token each of n different slots, at most as many as a pass has tokens: row i of h_out is that of tokens[i]. Every slot holds `pos` tokens already.
+ * Neither pass->cached nor pass->slot changes. */
+struct mosld_slot_token {
+    uint32_t slot, pos, token;
+};
+enum rt_status mosld_forward_slots(struct mosld_pass *pass, const struct mosld_slot_token *tokens, uint32_t n, struct rt_error *err);
+/* Rows of the cache from one slot to the next. */
+uint32_t mosld_pass_slot_rows(const struct mosld_pass *pass);
 
 #endif

@@ -42,4 +42,15 @@ struct op_attention_cache {
 enum rt_status op_kv_append(struct rt_device *dev, const struct op_attention_cache *a, struct rt_error *err);
 enum rt_status op_attention_cache(struct rt_device *dev, const struct op_attention_cache *a, struct rt_error *err);
 
+/* Generation of several sequences at once, one token of each. where: u32 [T, 2], {first row of its sequence in
+ * the cache, position}: token t's keys and values go to row first + position, and it sees rows first .. first + position. No two rows of `where` name
+ * the same sequence. cache: [capacity, 2 Hk D], of all sequences. */
+struct op_attention_slots {
+    struct rt_span qkv, cache, where, o;
+    uint32_t T, heads, kv_heads, head_dim;
+    float scale;
+};
+enum rt_status op_kv_append_slots(struct rt_device *dev, const struct op_attention_slots *a, struct rt_error *err);
+enum rt_status op_attention_slots(struct rt_device *dev, const struct op_attention_slots *a, struct rt_error *err);
+
 #endif

@@ -96,14 +96,20 @@ static void attention_cache_host(struct rt_device *dev, void *const *b, const vo
 struct row_job {
     const struct attention_push *p;
     const float *q, *cache;
-    uint32_t parts, part_keys;
-    float *sums; /* [kv_heads, parts, share * T, 2 + D]: maximum, sum, weighted values */
+    uint32_t parts, part_keys, kv_head0;
+    float *sums; /* [kv_heads from kv_head0 on, parts, share * T, 2 + D]: maximum, sum, weighted values */
 };
+
+static void cut_keys(struct row_job *job, uint32_t keys)
+{
+    job->part_keys = keys / MOST_PARTS < PART_KEYS ? PART_KEYS : (keys / MOST_PARTS / ATTENTION_KEYS + 1) * ATTENTION_KEYS;
+    job->parts = (keys + job->part_keys - 1) / job->part_keys;
+}
 
 static float *part_of(const struct row_job *job, uint32_t kv_head, uint32_t part, uint32_t row)
 {
     uint32_t share = job->p->heads / job->p->kv_heads;
-    return job->sums + (((size_t)kv_head * job->parts + part) * share * job->p->T + row) * (2 + job->p->head_dim);
+    return job->sums + (((size_t)(kv_head - job->kv_head0) * job->parts + part) * share * job->p->T + row) * (2 + job->p->head_dim);
 }
 
 /* out += sum_j w_j v_j, 64 columns at a time in registers */
@@ -191,14 +197,9 @@ static void join_parts(const struct row_job *job, uint32_t kv_head, uint32_t row
 static void attention_cache_rows(struct rt_device *dev, void *const *b, const void *push)
 {
     const struct attention_push *p = push;
-    uint32_t keys = p->pos0 + p->T, share = p->heads / p->kv_heads;
-    uint32_t part_keys =
-        keys / MOST_PARTS < PART_KEYS ? PART_KEYS : (keys / MOST_PARTS / ATTENTION_KEYS + 1) * ATTENTION_KEYS;
-    struct row_job job = {.p = p,
-                          .q = b[QKV],
-                          .cache = b[CACHE],
-                          .parts = (keys + part_keys - 1) / part_keys,
-                          .part_keys = part_keys};
+    uint32_t share = p->heads / p->kv_heads;
+    struct row_job job = {.p = p, .q = b[QKV], .cache = b[CACHE]};
+    cut_keys(&job, p->pos0 + p->T);
     job.sums = malloc(sizeof(float) * (2 + p->head_dim) * p->heads * p->T * job.parts);
     if (!job.sums) { /* the tiles need none */
         attention_cache_host(dev, b, push);
@@ -211,6 +212,23 @@ static void attention_cache_rows(struct rt_device *dev, void *const *b, const vo
             join_parts(&job, kv_head, row, (float *)b[O] + ((size_t)t * p->heads + head) * p->head_dim);
         }
     free(job.sums);
+}
+
+void attention_cache_row(const struct attention_push *p, const float *q, const float *cache, uint32_t kv_head, float *room, float *o)
+{
+    struct row_job job = {.p = p, .q = q, .cache = cache, .kv_head0 = kv_head, .sums = room};
+    cut_keys(&job, p->pos0 + p->T);
+    for (uint32_t part = 0; part < job.parts; part++)
+        row_item(&job, (int)(kv_head * job.parts + part), 0);
+    for (uint32_t row = 0; row < p->heads / p->kv_heads * p->T; row++) {
+        uint32_t share = p->heads / p->kv_heads, t = row / share, head = kv_head * share + row % share;
+        join_parts(&job, kv_head, row, o + ((size_t)t * p->heads + head) * p->head_dim);
+    }
+}
+
+size_t attention_cache_row_floats(const struct attention_push *p)
+{
+    return (size_t)MOST_PARTS * (p->heads / p->kv_heads) * (2 + p->head_dim);
 }
 
 static void kv_append_host(struct rt_device *dev, void *const *b, const void *push)

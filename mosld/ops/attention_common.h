@@ -9,7 +9,8 @@
 
 #include <stddef.h>
 
-extern const struct op op_attention_desc, op_attention_bwd_desc, op_kv_append_desc, op_attention_cache_desc;
+extern const struct op op_attention_desc, op_attention_bwd_desc, op_kv_append_desc, op_attention_cache_desc,
+    op_kv_append_slots_desc, op_attention_slots_desc;
 
 /* Fails with RT_FAILED unless heads, key heads and head_dim fit each other and the kernels. */
 enum rt_status attention_check(const char *op, uint32_t heads, uint32_t kv_heads, uint32_t head_dim,
@@ -70,5 +71,10 @@ bool attention_bounds(const struct attend *a, uint32_t t0, uint32_t rows, uint32
  * nowhere), the log-sum-exps. */
 void attention_forward_tile(const struct attend *a, uint32_t head, uint32_t t0, uint32_t rows, float *lse,
                             size_t lse_stride);
+
+/* One token (p->T is 1) over the cache on the calling thread: the query heads of one key head, with the bits that op_attention_cache has. q and o of
+ * the token; `room`: attention_cache_row_floats. (attention_cache.c) */
+void attention_cache_row(const struct attention_push *p, const float *q, const float *cache, uint32_t kv_head, float *room, float *o);
+size_t attention_cache_row_floats(const struct attention_push *p);
 
 #endif
