@@ -48,21 +48,16 @@ static double now(void)
 
 /* ---- an answer ---- */
 
-static enum rt_status run_answer(struct generation *g, struct rt_error *err)
+static enum rt_status run_answer(struct generation *g, uint32_t slot, struct rt_error *err)
 {
     struct mosld_answer *a = g->last;
-    struct runner_item item = {.adapter = g->adapter, .logits = g->logits};
+    struct runner_item item = {.slot = slot, .logits = g->logits};
     size_t printed = 0;
-    bool first = true;
     double begin = now();
-    item.slot = runner_choose(g->runner, &(bool){false}, g->adapter, a->ids, a->n_ids);
     while (!a->done) {
         item.ids = a->ids;
         item.n = a->n_ids;
         RT_TRY(runner_step(g->runner, &item, 1, err));
-        if (first)
-            g->reused = item.reused;
-        first = false;
         if (item.ready) {
             if (mosld_answer_tokens(a) == 0) {
                 g->prompt_seconds = now() - begin;
@@ -90,7 +85,13 @@ enum rt_status generate_answer(struct generation *g, const int32_t *ids, size_t 
     g->reused = 0;
     g->prompt_seconds = g->seconds = 0;
     RT_TRY(mosld_answer_create(g->s.tokenizer, ids, n, &params, &g->last, err));
-    RT_TRY(run_answer(g, err));
+    uint32_t slot;
+    if (!runner_acquire(g->runner, g->adapter, g->last->ids, g->last->n_ids, &slot, &g->reused))
+        return rt_fail(err, RT_FAILED, "no place for another sequence");
+    enum rt_status st = run_answer(g, slot, err);
+    runner_release(g->runner, slot);
+    if (st)
+        return st;
     uint32_t run = g->last->n_prompt - g->reused, tokens = mosld_answer_tokens(g->last);
     if (g->o.verbose && g->prompt_seconds > 0)
         fprintf(stderr, "%s%s%u tokens of prompt at %.1f tokens/s%s, %u new ones at %.1f tokens/s%s\n", g->o.session.json ? "" : "\n",

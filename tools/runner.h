@@ -1,7 +1,9 @@
-/* tools/runner.h - a loaded model that several conversations share: slots with a key/value cache each, adapters by number.
+/* tools/runner.h - a loaded model that several conversations share, with adapters by number: the engine (mosld/generate/engine.h) as the
+ * commands use it.
  *
- * A slot is told the whole of its sequence each time; what its cache has of it already (the same tokens from the beginning, with the same
- * adapter) is not run again. So a turn of a conversation costs its new tokens, and a token of an answer costs one. One thread. */
+ * Who wants an answer acquires a slot for its prompt, runs steps with the whole of the sequence so far, and releases the slot, whose cache
+ * stays for the next prompt that begins alike: a turn of a conversation costs its new tokens, and a token of an answer costs one. Long
+ * prompts run a piece a step, so that others go on between. One thread. */
 #ifndef MOSLD_TOOLS_RUNNER_H
 #define MOSLD_TOOLS_RUNNER_H
 
@@ -20,11 +22,9 @@ struct runner_params {
 /* One sequence of a step. */
 struct runner_item {
     uint32_t slot;
-    int adapter;        /* a number, or RUNNER_NO_ADAPTER */
-    const int32_t *ids;
+    const int32_t *ids; /* all of the sequence, which begins with what the slot's cache has */
     uint32_t n;         /* 1 .. context */
     float *logits;      /* [V], of what follows the last id, when ready */
-    uint32_t reused;    /* set: ids that were in the cache before this step */
     bool ready;         /* set: all ids are in; otherwise a long prompt goes on with the next step */
 };
 
@@ -34,16 +34,16 @@ enum rt_status runner_open(struct session *s, const struct session_options *o, c
                            struct rt_error *err);
 void runner_close(struct runner **r); /* NULL is fine */
 
-/* Runs each item's next piece. Slots are distinct. RT_USAGE: a token outside the vocabulary. */
+/* A free slot for a prompt; *reused of its tokens are in the cache already. False: none is free. */
+bool runner_acquire(struct runner *r, int adapter, const int32_t *ids, uint32_t n, uint32_t *slot, uint32_t *reused);
+void runner_release(struct runner *r, uint32_t slot);
+/* Runs each item's next piece. Slots are distinct and acquired. RT_USAGE: a token outside the vocabulary. */
 enum rt_status runner_step(struct runner *r, struct runner_item *items, uint32_t n, struct rt_error *err);
-
-/* A slot for a sequence, of those that `busy` [slots] does not mark: the one whose cache has most of it. */
-uint32_t runner_choose(const struct runner *r, const bool *busy, int adapter, const int32_t *ids, uint32_t n);
 
 uint32_t runner_context(const struct runner *r);
 uint32_t runner_slots(const struct runner *r);
 uint32_t runner_vocab(const struct runner *r);
-/* Loads another adapter and gives its number. */
+/* Loads another adapter and gives its number. No slot may be in use; their caches are lost. */
 enum rt_status runner_add_adapter(struct runner *r, const char *dir, int *number, struct rt_error *err);
 
 #endif

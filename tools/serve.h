@@ -51,7 +51,6 @@ struct serve_request {
     uint32_t slot, reused, told; /* told: tokens whose log-probabilities have been sent */
     size_t sent;                 /* bytes of the text that have been */
     double first_token;
-    bool stepped;
     /* of both threads, under the lock */
     pthread_mutex_t lock;
     struct MHD_Connection *connection;

@@ -9,7 +9,6 @@
 struct engine {
     struct server *s;
     struct serve_request **active; /* [slots]; NULL: free */
-    bool *busy;
     struct runner_item *items;
     float *logits; /* [slots, V] */
     uint32_t slots;
@@ -62,7 +61,7 @@ static void leave(struct engine *e, struct serve_request *r)
     for (uint32_t i = 0; i < e->slots; i++)
         if (e->active[i] == r) {
             e->active[i] = NULL;
-            e->busy[i] = false;
+            runner_release(e->s->runner, i);
             pthread_mutex_lock(&e->s->lock);
             e->s->running--;
             pthread_mutex_unlock(&e->s->lock);
@@ -135,10 +134,15 @@ static bool admit(struct engine *e)
         struct serve_request *r = take_first(s);
         s->running++;
         pthread_mutex_unlock(&s->lock);
-        r->slot = runner_choose(s->runner, e->busy, r->adapter, r->answer->ids, r->answer->n_ids);
-        e->active[r->slot] = r;
-        e->busy[r->slot] = true;
-        lives(e, r, hurry);
+        if (runner_acquire(s->runner, r->adapter, r->answer->ids, r->answer->n_ids, &r->slot, &r->reused)) {
+            e->active[r->slot] = r;
+            lives(e, r, hurry);
+        } else { /* there is one as long as fewer run than there are */
+            pthread_mutex_lock(&s->lock);
+            s->running--;
+            pthread_mutex_unlock(&s->lock);
+            fail(e, r, 503, "server_error", "no place for another sequence");
+        }
         pthread_mutex_lock(&s->lock);
     }
     pthread_mutex_unlock(&s->lock);
@@ -166,9 +170,6 @@ static void take_token(struct engine *e, const struct runner_item *item)
 {
     struct serve_request *r = e->active[item->slot];
     struct rt_error err;
-    if (!r->stepped)
-        r->reused = item->reused;
-    r->stepped = true;
     if (!item->ready)
         return;
     if (mosld_answer_next(r->answer, item->logits, runner_vocab(e->s->runner), &err)) {
@@ -201,7 +202,7 @@ static void step(struct engine *e)
         struct serve_request *r = e->active[i];
         if (r && lives(e, r, e->s->hurry))
             e->items[n++] = (struct runner_item){
-                .slot = i, .adapter = r->adapter, .ids = r->answer->ids, .n = r->answer->n_ids, .logits = e->logits + (size_t)i * V};
+                .slot = i, .ids = r->answer->ids, .n = r->answer->n_ids, .logits = e->logits + (size_t)i * V};
     }
     if (!n)
         return;
@@ -230,7 +231,6 @@ static void *run(void *user)
         step(e);
     }
     free(e->active);
-    free(e->busy);
     free(e->items);
     free(e->logits);
     free(e);
@@ -245,14 +245,12 @@ enum rt_status serve_engine_start(struct server *s, struct rt_error *err)
         return rt_fail(err, RT_NO_MEMORY, "no memory to serve");
     *e = (struct engine){.s = s, .slots = n};
     e->active = calloc(n, sizeof *e->active);
-    e->busy = calloc(n, sizeof *e->busy);
     e->items = calloc(n, sizeof *e->items);
     e->logits = calloc((size_t)n * runner_vocab(s->runner), sizeof *e->logits);
-    s->engine_runs = e->active && e->busy && e->items && e->logits && pthread_create(&s->engine, NULL, run, e) == 0;
+    s->engine_runs = e->active && e->items && e->logits && pthread_create(&s->engine, NULL, run, e) == 0;
     if (s->engine_runs)
         return RT_OK;
     free(e->active);
-    free(e->busy);
     free(e->items);
     free(e->logits);
     free(e);
