@@ -22,7 +22,8 @@ set(CMAKE_EXE_LINKER_FLAGS_INIT "-Wl,-rpath-link,${openblas}:${SYSROOT}/usr/lib/
 find_program(QEMU_AARCH64 NAMES qemu-aarch64 qemu-aarch64-static)
 if(QEMU_AARCH64)
     set(CMAKE_CROSSCOMPILING_EMULATOR ${QEMU_AARCH64} -L ${SYSROOT}
-        -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu/openblas-pthread:/usr/lib/aarch64-linux-gnu
-        -E VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.aarch64.json # paths of the emulated system
-        -E VK_ICD_FILENAMES=/usr/share/vulkan/icd.d/lvp_icd.aarch64.json)
+        -E LD_LIBRARY_PATH=/usr/lib/aarch64-linux-gnu/openblas-pthread:/usr/lib/aarch64-linux-gnu)
+    set(TEST_ENVIRONMENT # paths of the emulated system
+        VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.aarch64.json VK_ICD_FILENAMES=/usr/share/vulkan/icd.d/lvp_icd.aarch64.json
+        VK_LAYER_PATH=/usr/share/vulkan/explicit_layer.d)
 endif()
