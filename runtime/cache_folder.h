@@ -1,4 +1,5 @@
-/* runtime/cache_folder.h - where what may be lost is kept between runs: $XDG_CACHE_HOME/mosld, else ~/.cache/mosld. */
+/* runtime/cache_folder.h - where what may be lost is kept between runs: $XDG_CACHE_HOME/mosld, else ~/.cache/mosld;
+ * on Windows %LOCALAPPDATA%\mosld, unless one of these is set. */
 #ifndef RT_CACHE_FOLDER_H
 #define RT_CACHE_FOLDER_H
 

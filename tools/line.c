@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <locale.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 
 #ifdef HAVE_LIBEDIT
 #include <histedit.h>
+#include <poll.h>
 #endif
 
 enum { HISTORY_LINES = 1000 };

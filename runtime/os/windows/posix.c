@@ -3,6 +3,7 @@
 #include <windows.h>
 
 #include "runtime/os/windows/posix.h"
+#include "runtime/os/windows/dlfcn.h"
 #include "runtime/os/windows/sys/file.h"
 #include "runtime/os/windows/sys/mman.h"
 
@@ -247,6 +248,17 @@ int sched_getaffinity(int process, size_t size, cpu_set_t *set)
     set->count = __builtin_popcountll(mine);
     return set->count ? 0 : fail_as(EINVAL);
 }
+
+void *dlopen(const char *name, int flags)
+{
+    (void)flags;
+    char dll[260];
+    const char *stem = strncmp(name, "lib", 3) == 0 ? name + 3 : name, *end = strstr(stem, ".so");
+    snprintf(dll, sizeof dll, "%.*s.dll", (int)(end ? end - stem : (ptrdiff_t)strlen(stem)), stem);
+    return GetModuleHandleA(dll);
+}
+
+void *dlsym(void *library, const char *name) { return (void *)(uintptr_t)GetProcAddress(library, name); }
 
 /* ---- interrupts ---- */
 
