@@ -17,7 +17,7 @@ const char *rt_scope_text(const struct rt_open_scope *scope, char *text, size_t 
 
 static bool is_captured(const struct rt_scopes *s, const char *name, int64_t number)
 {
-    return s->capture && strcmp(s->capture, name) == 0 && number >= s->capture_first && number <= s->capture_last;
+    return s->capture && (!*s->capture || strcmp(s->capture, name) == 0) && number >= s->capture_first && number <= s->capture_last;
 }
 
 /* A capture holds whole submissions, so what came before is sent off first. */
@@ -34,7 +34,7 @@ static void begin_capture(struct rt_device *dev, const struct rt_open_scope *sco
 unsigned rt_scope_begin(struct rt_device *dev, const char *name, int64_t number)
 {
     struct rt_scopes *s = &dev->scopes;
-    if (!rt_scope_seen(dev) || s->depth >= RT_MAX_SCOPES)
+    if (!rt_scope_seen(dev) || s->depth >= RT_MAX_SCOPES || (s->depth == 0 && number < 0))
         return RT_MAX_SCOPES;
     unsigned depth = s->depth;
     s->open[depth] = (struct rt_open_scope){name, number, RT_NO_SCOPE};

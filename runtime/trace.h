@@ -20,8 +20,8 @@
 
 /* ---- scopes ---- */
 
-/* Opens a scope inside the one that is open. `number`: shown behind the name and told apart by it (step 37); negative: none. Returns the
- * depth to close it with. */
+/* Opens a scope inside the one that is open. `number`: shown behind the name and told apart by it (step 37); negative: none. What is counted by
+ * has a number, so an outermost scope without one is not seen. Returns the depth to close it with. */
 unsigned rt_scope_begin(struct rt_device *dev, const char *name, int64_t number);
 /* Closes the scope that rt_scope_begin gave `depth` for, and any that a failure has left open inside it. Closing the outermost one waits for
  * the device while a trace records or a capture runs. */
@@ -108,7 +108,7 @@ const char *rt_trace_clock(const struct rt_device *dev);
 
 /* ---- captures ---- */
 
-/* Outermost scopes of this name and with a number in [first, last] are delimited for whatever tool is attached: see docs/profiling.md. The
+/* Outermost scopes of this name ("": of any) and with a number in [first, last] are delimited for whatever tool is attached: see docs/profiling.md. The
  * device must have been opened with `labels`; on the host it does nothing. */
 void rt_capture_scopes(struct rt_device *dev, const char *scope, int64_t first, int64_t last);
 /* Who was told of captures so far ("RenderDoc", "labels"), and how many there were. */

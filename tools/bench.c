@@ -19,6 +19,7 @@ struct bench_options {
     struct option_list what, methods, targets;
     struct option_ints experts;
     bool json;
+    struct profiling_options profiling;
 };
 
 static const char *const weight_names[] = {"file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL};
@@ -78,6 +79,7 @@ static const struct option table[] = {
     {.name = "ops_experts",
      OPTION_INT(FIELD, ops_experts, 1, 64),
      .help = "of the adapter whose ops are measured (mosld on q and v)"},
+    PROFILING_OPTIONS(FIELD, profiling), /* of the steps */
     {.name = "json", OPTION_BOOL(FIELD, json), .help = "print one JSON document"},
 };
 
@@ -222,6 +224,8 @@ static enum rt_status measure(struct session *s, const struct bench_options *o, 
     if (!st && step)
         st = make_variants(o, report, err);
     if (!st && step)
+        st = profiling_start(&s->profiling, &o->profiling, s->dev, err);
+    if (!st && step)
         st = mosld_bench_steps(bench, s->model, &report->batch, report->variants, report->n_variants, err);
     return st;
 }
@@ -240,6 +244,8 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     struct rt_device_params params = {.name = o->device, .threads = (int)o->threads};
     enum rt_status st = check(o, &report.batch, err);
     if (!st)
+        st = profiling_params(&o->profiling, &params, err);
+    if (!st)
         st = rt_device_open(&params, &s->dev, err);
     struct mosld_bench bench = {.dev = s->dev,
                                 .seconds = o->seconds,
@@ -249,8 +255,15 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     if (!st)
         st = measure(s, o, &bench, &report, err);
     progress_line("%s", "");
+    report.profiling = &s->profiling;
+    if (!st)
+        st = profiling_end(&s->profiling, err);
     if (!st)
         st = o->json ? bench_report_json(&report, err) : bench_report_text(&report);
+    fflush(stdout);
+    if (!st && !o->json)
+        st = profiling_report(&s->profiling, NULL, err);
+    s->profiling.reported = true;
     free(report.ops);
     free(report.variants);
     return st;

@@ -1,6 +1,8 @@
 /* tools/bench_report.c - see bench_report.h. */
 #include "tools/bench_report.h"
 
+#include "tools/profiling.h"
+
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +165,8 @@ static cJSON *document(const struct bench_report *r)
         put_op(object_in(ops), &r->ops[i]);
     for (uint32_t i = 0; i < r->n_variants; i++)
         put_variant(object_in(steps), &r->variants[i]);
+    if (r->profiling && r->profiling->mode)
+        cJSON_AddItemToObject(json, "profile", profiling_json(r->profiling));
     return json;
 }
 

@@ -16,6 +16,7 @@ struct bench_report {
     uint32_t n_ops;
     struct mosld_bench_variant *variants; /* [n_variants] */
     uint32_t n_variants;
+    struct profiling *profiling; /* of the steps; NULL: none */
 };
 
 /* Both write to standard output; whoever ends the program looks whether that worked. */

@@ -23,6 +23,7 @@ static const char *const prompt_formats[] = {"auto", "chat", "alpaca", "plain", 
 
 static const struct option table[] = {
     SESSION_OPTIONS(struct eval_options),
+    PROFILING_OPTIONS(struct eval_options, session.profiling),
     {.name = "adapter",
      OPTION_STRING(struct eval_options, session.adapter),
      .value = "DIR",
@@ -278,11 +279,12 @@ static void print_table(const struct eval *e)
         printf("%-14s %5s  %-16.4f  %-16.4f\n", "average", "", sum / n, sum_norm / n);
 }
 
-static enum rt_status print_results(const struct eval *e, struct rt_error *err)
+static enum rt_status print_results(struct eval *e, struct rt_error *err)
 {
     enum rt_status st = RT_OK;
     if (e->o.session.json) {
         cJSON *json = results_json(e, false);
+        st = profiling_report(&e->s.profiling, json, err);
         char *text = json ? cJSON_Print(json) : NULL;
         if (text)
             puts(text);
@@ -290,7 +292,11 @@ static enum rt_status print_results(const struct eval *e, struct rt_error *err)
         cJSON_Delete(json);
     } else {
         print_table(e);
+        fflush(stdout);
+        st = profiling_report(&e->s.profiling, NULL, err);
     }
+    if (st)
+        return st;
     if (e->o.out) {
         cJSON *json = results_json(e, true);
         st = json_write_file(e->o.out, json, err);

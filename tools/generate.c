@@ -10,6 +10,7 @@
 
 static const struct option table[] = {
     SESSION_OPTIONS(struct generate_options),
+    PROFILING_OPTIONS(struct generate_options, session.profiling),
     {.name = "adapter",
      OPTION_STRINGS(struct generate_options, adapter),
      .value = "[NAME=]DIR",
@@ -55,16 +56,21 @@ static enum rt_status run_answer(struct generation *g, uint32_t slot, struct rt_
     size_t printed = 0;
     double begin = now();
     while (!a->done) {
+        uint32_t tokens = mosld_answer_tokens(a);
         item.ids = a->ids;
         item.n = a->n_ids;
-        RT_TRY(runner_step(g->runner, &item, 1, err));
-        if (item.ready) {
-            if (mosld_answer_tokens(a) == 0) {
+        unsigned scope = tokens ? rt_scope_begin(g->s.dev, "token", tokens) : rt_scope_begin(g->s.dev, "prompt", 0);
+        enum rt_status st = runner_step(g->runner, &item, 1, err);
+        if (item.ready && !st) {
+            if (tokens == 0) {
                 g->prompt_seconds = now() - begin;
                 begin = now();
             }
-            RT_TRY(mosld_answer_next(a, g->logits, runner_vocab(g->runner), err));
+            st = mosld_answer_next(a, g->logits, runner_vocab(g->runner), err);
         }
+        rt_scope_end(g->s.dev, scope);
+        if (st)
+            return st;
         if (*g->stop)
             RT_TRY(mosld_answer_stop(a, err));
         if (!g->o.session.json && a->safe > printed) {
@@ -137,7 +143,7 @@ static void add_logprobs(cJSON *json, const struct generation *g)
     }
 }
 
-void generate_print_json(const struct generation *g, cJSON *list)
+void generate_print_json(struct generation *g, cJSON *list)
 {
     const struct mosld_answer *a = g->last;
     uint32_t tokens = mosld_answer_tokens(a);
@@ -155,6 +161,9 @@ void generate_print_json(const struct generation *g, cJSON *list)
         cJSON_AddItemToArray(list, json);
         return;
     }
+    struct rt_error err;
+    if (profiling_report(&g->s.profiling, json, &err)) /* a trace that was not written whole takes nothing from the answer */
+        fprintf(stderr, "%s\n", err.text);
     char *text = cJSON_PrintUnformatted(json);
     if (text)
         puts(text);
@@ -226,6 +235,7 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     if (!g->logits)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the logits");
     RT_TRY(o->chat ? chat_run(g, err) : complete(g, err));
+    RT_TRY(profiling_report(&g->s.profiling, NULL, err));
     return session_interrupted ? rt_fail(err, RT_INTERRUPTED, "interrupted") : RT_OK; /* what was said until then stands */
 }
 

@@ -34,6 +34,6 @@ enum rt_status generate_answer(struct generation *g, const int32_t *ids, size_t 
 /* tools/chat.c: the conversation, from standard input or with g->o.prompt as its one message. */
 enum rt_status chat_run(struct generation *g, struct rt_error *err);
 /* Prints g->last as one JSON document, or adds it to `list`. */
-void generate_print_json(const struct generation *g, struct cJSON *list);
+void generate_print_json(struct generation *g, struct cJSON *list);
 
 #endif

@@ -185,6 +185,8 @@ static enum rt_status parse_option(struct options *o, int argc, char **argv, int
     if (!value && o->table[index].type == OPTION_TYPE_BOOL) {
         value = is_bool_word(next) ? next : "true";
         *at += is_bool_word(next);
+    } else if (!value && o->table[index].bare) {
+        value = o->table[index].bare;
     } else if (!value) {
         if (!next)
             return rt_fail(err, RT_USAGE, "--%.*s needs a value", (int)len, name);

@@ -85,6 +85,7 @@ struct option {
     const char *value;          /* what --help calls the value; NULL: made from the type */
     const char *help;           /* a line of text, no full stop */
     const char *section;        /* --help opens a section with this title here; NULL goes on with the one before */
+    const char *bare;           /* not NULL: the option may stand without a value, which is this then; others need the = */
     bool required;              /* RT_USAGE when neither the command line nor the config file gives it */
     bool commas;                /* OPTION_STRINGS: a value is cut at its commas */
     bool command_line_only;     /* neither a config key nor in the effective configuration */

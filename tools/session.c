@@ -70,10 +70,11 @@ enum rt_status session_open_device(struct session *s, const struct session_optio
 {
     struct rt_device_params params = {
         .name = o->device, .threads = (int)o->threads, .memory_limit = (uint64_t)(o->memory_limit * 1048576)};
+    RT_TRY(profiling_params(&o->profiling, &params, err));
     RT_TRY(rt_device_open(&params, &s->dev, err));
     if (o->tuning)
         mosld_tuning_load(s->dev);
-    return RT_OK;
+    return profiling_start(&s->profiling, &o->profiling, s->dev, err);
 }
 
 /* Everything is planned before anything is allocated: what does not fit is said with numbers. */
@@ -127,6 +128,7 @@ static bool validation_spoke;
 
 void session_close(struct session *s)
 {
+    profiling_finish(&s->profiling);
     const char *last;
     unsigned messages = s->dev ? rt_validation_messages(s->dev, &last) : 0;
     if (messages) { /* MOSLD_VALIDATE=1: then silence is what is asked for */

@@ -11,6 +11,7 @@
 #include "mosld/text/chat.h"
 #include "mosld/text/tokenizer.h"
 #include "tools/options.h"
+#include "tools/profiling.h"
 
 #include <signal.h>
 
@@ -21,6 +22,7 @@ struct session_options {
     int64_t threads;
     double memory_limit; /* MiB; 0: the device's own */
     bool json, tuning;
+    struct profiling_options profiling; /* of the commands that have PROFILING_OPTIONS */
 };
 #define SESSION_DEFAULTS .device = "auto", .tuning = true
 
@@ -63,6 +65,7 @@ struct session {
     bool has_chat;                                /* whether the model, or --chat-template, has one that is known */
     struct rt_error why_no_tokenizer, why_no_chat; /* what to say when one is needed */
     struct rt_device *dev;
+    struct profiling profiling;
     struct mosld_model *model;
     struct mosld_adapter *adapter;                /* NULL: none was asked for */
     struct mosld_pass *pass;

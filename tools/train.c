@@ -107,6 +107,8 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
 static void on_step(void *user, const struct mosld_train_progress *p)
 {
     struct training *t = user;
+    rt_trace_counter(t->s.dev, "loss", p->loss);
+    rt_trace_counter(t->s.dev, "tokens per second", p->tokens_per_second);
     char left[32];
     t->last_loss = p->loss;
     t->skipped = p->skipped_steps;
@@ -181,6 +183,7 @@ static enum rt_status train(struct training *t, const struct options *given, str
         uint32_t l = i < t->n ? t->tasks[i].examples.counts.longest : t->eval_tasks[i - t->n].examples.counts.longest;
         longest = l > longest ? l : longest;
     }
+    t->s.profiling.scope = "step"; /* what --capture counts; validation has batches of its own */
     if (!st)
         st = session_open_device(&t->s, &t->o.session, err);
     if (!st)
@@ -217,8 +220,9 @@ static enum rt_status train(struct training *t, const struct options *given, str
     return st;
 }
 
-static void print_end(const struct training *t)
+static enum rt_status print_end(struct training *t, struct rt_error *err)
 {
+    enum rt_status st = t->o.session.json ? RT_OK : profiling_report(&t->s.profiling, NULL, err);
     if (t->o.session.json) {
         cJSON *json = cJSON_CreateObject();
         cJSON_AddStringToObject(json, "out", t->o.out);
@@ -229,6 +233,7 @@ static void print_end(const struct training *t)
             cJSON_AddItemToObject(json, "eval_loss",
                                   isfinite(t->last_eval) ? cJSON_CreateNumber(t->last_eval) : cJSON_CreateNull());
         cJSON_AddNumberToObject(json, "skipped_steps", (double)t->skipped);
+        st = profiling_report(&t->s.profiling, json, err);
         char *text = cJSON_PrintUnformatted(json);
         if (text)
             puts(text);
@@ -243,6 +248,7 @@ static void print_end(const struct training *t)
     fprintf(stderr, "The adapter is in %s; its course is in %s/metrics.jsonl. Next, for example:\n"
                     "  mosld generate --model %s --adapter %s %s\n", t->o.out, t->o.out, t->o.session.model, t->o.out,
             t->s.has_chat ? "--chat" : "--prompt TEXT");
+    return st;
 }
 
 static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
@@ -250,9 +256,7 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     struct training *t = state;
     RT_TRY(train_options_resolve(&t->o, given, &t->config, &t->example, err));
     RT_TRY(train(t, given, err));
-    if (!t->o.plan)
-        print_end(t);
-    return RT_OK;
+    return t->o.plan ? RT_OK : print_end(t, err);
 }
 
 static void finish(void *state)

@@ -16,6 +16,7 @@ static const char *const choice_formats[] = {"plain", "letter", NULL};
 
 const struct option train_option_table[] = {
     SESSION_OPTIONS(T),
+    PROFILING_OPTIONS(T, session.profiling),
     {.name = "task",
      OPTION_STRINGS(T, task),
      .value = "NAME=FILE[:WEIGHT]",

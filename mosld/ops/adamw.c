@@ -102,6 +102,12 @@ static const struct op_variant variants[] = {
     {.name = "vulkan", .kind = RT_VULKAN, .kernels = {&kernel}},
 };
 
+static double adamw_bytes(const void *push)
+{
+    const struct optim_push *p = push;
+    return 28.0 * p->n; /* parameter and both moments read and written, the gradient read */
+}
+
 const struct op op_adamw_desc = {
     .name = "adamw",
     .n_bindings = 4,
@@ -111,6 +117,7 @@ const struct op op_adamw_desc = {
                  {"step", RT_READ, OP_U32}},
     .push_size = sizeof(struct optim_push),
     .ref = adamw_ref,
+    .bytes = adamw_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

@@ -122,6 +122,12 @@ static const struct op_variant variants[] = {
     {.name = "128", .kind = RT_VULKAN, .applies = attention_wide, .kernels = {&wide}},
     {.name = "64", .kind = RT_VULKAN, .kernels = {&narrow}},
 };
+static double attention_bytes(const void *push)
+{
+    const struct attention_push *p = push;
+    return 4.0 * p->T * ((2.0 * p->heads + 2.0 * p->kv_heads) * p->head_dim + p->heads + 8);
+}
+
 const struct op op_attention_desc = {
     .name = "attention",
     .n_bindings = 4,
@@ -132,6 +138,7 @@ const struct op op_attention_desc = {
     .push_size = sizeof(struct attention_push),
     .ref = attention_ref,
     .flops = attention_flops,
+    .bytes = attention_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

@@ -360,6 +360,12 @@ static const struct op_variant variants[] = {
     {.name = "128", .kind = RT_VULKAN, .applies = attention_wide, .kernels = {&delta_kernel, &dq_128, &dkv_128}},
     {.name = "64", .kind = RT_VULKAN, .kernels = {&delta_kernel, &dq_64, &dkv_64}},
 };
+static double attention_bwd_bytes(const void *push)
+{
+    const struct attention_push *p = push;
+    return 4.0 * p->T * ((4.0 * p->heads + 4.0 * p->kv_heads) * p->head_dim + 2.0 * p->heads);
+}
+
 const struct op op_attention_bwd_desc = {
     .name = "attention_bwd",
     .n_bindings = 5,
@@ -371,6 +377,7 @@ const struct op op_attention_bwd_desc = {
     .push_size = sizeof(struct attention_push),
     .ref = attention_bwd_ref,
     .flops = backward_flops,
+    .bytes = attention_bwd_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

@@ -289,12 +289,19 @@ static const struct op_variant append_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = kv_append_host},
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&append_kernel}},
 };
+static double kv_append_bytes(const void *push)
+{
+    const struct attention_push *p = push;
+    return 16.0 * p->T * p->kv_heads * p->head_dim;
+}
+
 const struct op op_kv_append_desc = {
     .name = "kv_append",
     .n_bindings = 2,
     .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct attention_push),
     .ref = kv_append_ref,
+    .bytes = kv_append_bytes,
     .n_variants = OP_COUNT(append_variants),
     .variants = append_variants,
 };
@@ -311,6 +318,12 @@ static const struct op_variant cache_variants[] = {
      .kernels = {&lanes_kernel}},
     {.name = "tiles", .kind = RT_VULKAN, .kernels = {&tile_kernel}},
 };
+static double attention_cache_bytes(const void *push)
+{
+    const struct attention_push *p = push;
+    return 8.0 * p->head_dim * ((double)p->T * p->heads + ((double)p->pos0 + p->T) * p->kv_heads);
+}
+
 const struct op op_attention_cache_desc = {
     .name = "attention_cache",
     .n_bindings = 3,
@@ -318,6 +331,7 @@ const struct op op_attention_cache_desc = {
     .push_size = sizeof(struct attention_push),
     .ref = attention_cache_ref,
     .flops = attention_flops,
+    .bytes = attention_cache_bytes,
     .n_variants = OP_COUNT(cache_variants),
     .variants = cache_variants,
 };

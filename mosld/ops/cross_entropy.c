@@ -172,12 +172,19 @@ static const struct op_variant variants[] = {
     {.name = "vulkan", .kind = RT_VULKAN, .kernels = {&kernel}},
 };
 
+static double cross_entropy_bytes(const void *push)
+{
+    const struct cross_entropy_push *p = push;
+    return (p->grad_scale != 0 ? 8.0 : 4.0) * p->n * p->V;
+}
+
 const struct op op_cross_entropy_desc = {
     .name = "cross_entropy",
     .n_bindings = 3,
     .bindings = {{"logits", RT_READ_WRITE, OP_F32}, {"targets", RT_READ, OP_U32}, {"loss", RT_READ_WRITE, OP_U32}},
     .push_size = sizeof(struct cross_entropy_push),
     .ref = cross_entropy_ref,
+    .bytes = cross_entropy_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

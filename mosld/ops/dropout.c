@@ -153,6 +153,12 @@ static const struct op_variant variants[] = {
     {.name = "vulkan.given", .kind = RT_VULKAN, .applies = is_given, .kernels = {&given}},
 };
 
+static double dropout_bytes(const void *push)
+{
+    const struct dropout_push *p = push;
+    return 4.0 * p->n * (2 + (p->accumulate != 0) + (p->given != 0));
+}
+
 const struct op op_dropout_desc = {
     .name = "dropout",
     .n_bindings = 4,
@@ -162,6 +168,7 @@ const struct op op_dropout_desc = {
                  {"step", RT_READ, OP_U32}},
     .push_size = sizeof(struct dropout_push),
     .ref = dropout_ref,
+    .bytes = dropout_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

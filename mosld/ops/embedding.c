@@ -62,12 +62,19 @@ static const struct op_variant variants[] = {
     OP_W_EACH(EMBEDDING_VARIANT, OP_W_COMMA, unused),
 };
 
+static double embedding_bytes(const void *push)
+{
+    const struct embedding_push *p = push;
+    return p->rows * (4.0 * p->k + (double)op_weight_bytes((enum op_wtype)p->wtype, 1, p->k));
+}
+
 const struct op op_embedding_desc = {
     .name = "embedding",
     .n_bindings = 3,
     .bindings = {{"tokens", RT_READ, OP_U32}, {"w", RT_READ, OP_WEIGHT}, {"y", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct embedding_push),
     .ref = embedding_ref,
+    .bytes = embedding_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

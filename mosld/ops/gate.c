@@ -104,12 +104,19 @@ static const struct op_variant variants[] = {
     {.name = "vulkan", .kind = RT_VULKAN, .kernels = {&gate_kernel}},
 };
 
+static double gate_bytes(const void *push)
+{
+    const struct gate_push *p = push;
+    return 4.0 * p->rows * (p->r + p->experts + (double)p->experts * p->r);
+}
+
 const struct op op_gate_desc = {
     .name = "gate",
     .n_bindings = 2,
     .bindings = {{"ul", RT_READ, OP_F32}, {"z", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct gate_push),
     .ref = gate_ref,
+    .bytes = gate_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

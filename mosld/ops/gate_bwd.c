@@ -142,6 +142,12 @@ static const struct op_variant variants[] = {
     {.name = "vulkan", .kind = RT_VULKAN, .applies = does_not_balance, .kernels = {&plain}},
 };
 
+static double gate_bwd_bytes(const void *push)
+{
+    const struct gate_push *p = push;
+    return 4.0 * p->rows * (2.0 * (p->r + p->experts) + (double)p->experts * p->r);
+}
+
 const struct op op_gate_bwd_desc = {
     .name = "gate_bwd",
     .n_bindings = 4,
@@ -151,6 +157,7 @@ const struct op op_gate_bwd_desc = {
                  {"stats", RT_READ, OP_F32}},
     .push_size = sizeof(struct gate_push),
     .ref = gate_bwd_ref,
+    .bytes = gate_bwd_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

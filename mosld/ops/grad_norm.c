@@ -114,12 +114,19 @@ static const struct op_variant variants[] = {
     {.name = "vulkan", .kind = RT_VULKAN, .kernels = {&partials, &finish}},
 };
 
+static double grad_norm_bytes(const void *push)
+{
+    const struct optim_push *p = push;
+    return 4.0 * p->n;
+}
+
 const struct op op_grad_norm_desc = {
     .name = "grad_norm",
     .n_bindings = 3,
     .bindings = {{"grad", RT_READ, OP_F32}, {"partial", RT_WRITE, OP_F32}, {"step", RT_READ_WRITE, OP_U32}},
     .push_size = sizeof(struct optim_push),
     .ref = grad_norm_ref,
+    .bytes = grad_norm_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

@@ -79,6 +79,16 @@ double matmul_flops(const void *push)
     return 2.0 * p->rows * p->n * p->k;
 }
 
+/* `out`: columns of y. */
+static double bytes_with(const struct matmul_push *p, uint32_t out)
+{
+    double read_too = p->add == MATMUL_ADD_SELF || p->add == MATMUL_ADD_RESIDUAL ? out : 0;
+    return 4.0 * p->rows * ((double)p->n + p->k + read_too) + (double)op_weight_bytes((enum op_wtype)p->wtype, p->n, p->k);
+}
+
+double matmul_nt_bytes(const void *push) { return bytes_with(push, ((const struct matmul_push *)push)->n); }
+double matmul_nn_bytes(const void *push) { return bytes_with(push, ((const struct matmul_push *)push)->k); }
+
 static uint32_t wtype_of(const void *push) { return ((const struct matmul_push *)push)->wtype; }
 
 /* How many tokens, and whether the weight is an adapter's, which is narrow one way or the other. */

@@ -27,6 +27,8 @@ double matmul_ref_add(const struct matmul_push *p, const double *y, const double
 
 extern const struct op_classes matmul_classes; /* of nt and nn */
 double matmul_flops(const void *push);
+double matmul_nt_bytes(const void *push);
+double matmul_nn_bytes(const void *push);
 bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weights' bytes are the cost */
 #define MATMUL_FEW 8
 /* So many outputs that tiles of 128 x 64 still give every part of a large GPU something to do. */

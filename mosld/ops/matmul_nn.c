@@ -89,6 +89,7 @@ const struct op op_matmul_nn_desc = {
     .push_size = sizeof(struct matmul_push),
     .ref = nn_ref,
     .flops = matmul_flops,
+    .bytes = matmul_nn_bytes,
     .classes = &matmul_classes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,

@@ -103,6 +103,7 @@ const struct op op_matmul_nt_desc = {
     .push_size = sizeof(struct matmul_push),
     .ref = nt_ref,
     .flops = matmul_flops,
+    .bytes = matmul_nt_bytes,
     .classes = &matmul_classes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,

@@ -70,6 +70,12 @@ static const struct op_variant variants[] = {
     {.name = "tile", .kind = RT_VULKAN, .kernels = {&tile}},
 };
 
+static double matmul_tn_bytes(const void *push)
+{
+    const struct matmul_tn_push *p = push;
+    return 4.0 * (p->rows * ((double)p->a + p->b) + (p->accumulate ? 2.0 : 1.0) * p->a * p->b);
+}
+
 const struct op op_matmul_tn_desc = {
     .name = "matmul_tn",
     .n_bindings = 3,
@@ -78,6 +84,7 @@ const struct op op_matmul_tn_desc = {
     .ref = tn_ref,
     .flops = tn_flops,
     .classes = &classes,
+    .bytes = matmul_tn_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

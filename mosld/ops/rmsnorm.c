@@ -162,12 +162,19 @@ static const struct op_variant rmsnorm_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = rmsnorm_host},
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&forward_kernel}},
 };
+static double rmsnorm_bytes(const void *push)
+{
+    const struct rmsnorm_push *p = push;
+    return 8.0 * p->rows * p->heads * p->cols;
+}
+
 const struct op op_rmsnorm_desc = {
     .name = "rmsnorm",
     .n_bindings = 3,
     .bindings = {{"x", RT_READ, OP_F32}, {"w", RT_READ, OP_F32}, {"y", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct rmsnorm_push),
     .ref = rmsnorm_ref,
+    .bytes = rmsnorm_bytes,
     .n_variants = OP_COUNT(rmsnorm_variants),
     .variants = rmsnorm_variants,
 };
@@ -176,6 +183,12 @@ static const struct op_variant rmsnorm_bwd_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = rmsnorm_bwd_host},
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&backward_kernel}},
 };
+static double rmsnorm_bwd_bytes(const void *push)
+{
+    const struct rmsnorm_push *p = push;
+    return (p->accumulate ? 16.0 : 12.0) * p->rows * p->heads * p->cols;
+}
+
 const struct op op_rmsnorm_bwd_desc = {
     .name = "rmsnorm_bwd",
     .n_bindings = 4,
@@ -185,6 +198,7 @@ const struct op op_rmsnorm_bwd_desc = {
                  {"dx", RT_READ_WRITE, OP_F32}},
     .push_size = sizeof(struct rmsnorm_push),
     .ref = rmsnorm_bwd_ref,
+    .bytes = rmsnorm_bwd_bytes,
     .n_variants = OP_COUNT(rmsnorm_bwd_variants),
     .variants = rmsnorm_bwd_variants,
 };

@@ -95,12 +95,19 @@ static const struct op_variant rope_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = rope_host},
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&rope_kernel}},
 };
+static double rope_bytes(const void *push)
+{
+    const struct rope_push *p = push;
+    return 8.0 * p->rows * p->heads * p->head_dim;
+}
+
 const struct op op_rope_desc = {
     .name = "rope",
     .n_bindings = 3,
     .bindings = {{"x", RT_READ_WRITE, OP_F32}, {"table", RT_READ, OP_F32}, {"pos", RT_READ, OP_U32}},
     .push_size = sizeof(struct rope_push),
     .ref = rope_ref,
+    .bytes = rope_bytes,
     .n_variants = OP_COUNT(rope_variants),
     .variants = rope_variants,
 };

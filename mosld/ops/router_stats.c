@@ -97,12 +97,19 @@ static const struct op_variant variants[] = {
     {.name = "vulkan", .kind = RT_VULKAN, .kernels = {&kernel}},
 };
 
+static double router_stats_bytes(const void *push)
+{
+    const struct gate_push *p = push;
+    return 4.0 * p->rows * p->experts;
+}
+
 const struct op op_router_stats_desc = {
     .name = "router_stats",
     .n_bindings = 2,
     .bindings = {{"ul", RT_READ, OP_F32}, {"stats", RT_READ_WRITE, OP_F32}},
     .push_size = sizeof(struct gate_push),
     .ref = router_stats_ref,
+    .bytes = router_stats_bytes,
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };

@@ -57,6 +57,12 @@ static void group_a_row(const void *push, uint32_t groups[3])
     groups[0] = op_groups(((const struct rows_push *)push)->rows, 1);
 }
 
+static double rows_bytes(const void *push)
+{
+    const struct rows_push *p = push;
+    return 8.0 * p->rows * p->cols;
+}
+
 #define ROWS_OP(move, label)                                                                                           \
     static const struct op_kernel move##_kernel = {                                                                    \
         .kernel = {label, sizeof(struct rows_push), 3, {{"x", RT_READ}, {"index", RT_READ}, {"y", RT_WRITE}}},         \
@@ -73,6 +79,7 @@ static void group_a_row(const void *push, uint32_t groups[3])
         .bindings = {{"x", RT_READ, OP_F32}, {"index", RT_READ, OP_U32}, {"y", RT_WRITE, OP_F32}},                     \
         .push_size = sizeof(struct rows_push),                                                                         \
         .ref = move##_ref,                                                                                             \
+        .bytes = rows_bytes,                                                                                   \
         .n_variants = 2,                                                                                               \
         .variants = move##_variants,                                                                                   \
     };

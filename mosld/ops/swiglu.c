@@ -139,12 +139,19 @@ static const struct op_variant swiglu_variants[] = {
     {.name = "vec4", .kind = RT_VULKAN, .applies = whole_vec4, .kernels = {&forward4}},
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&forward1}},
 };
+static double swiglu_bytes(const void *push)
+{
+    const struct swiglu_push *p = push;
+    return 12.0 * p->T * p->F;
+}
+
 const struct op op_swiglu_desc = {
     .name = "swiglu",
     .n_bindings = 2,
     .bindings = {{"gu", RT_READ, OP_F32}, {"h", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct swiglu_push),
     .ref = swiglu_ref,
+    .bytes = swiglu_bytes,
     .n_variants = OP_COUNT(swiglu_variants),
     .variants = swiglu_variants,
 };
@@ -154,12 +161,19 @@ static const struct op_variant swiglu_bwd_variants[] = {
     {.name = "vec4", .kind = RT_VULKAN, .applies = whole_vec4, .kernels = {&backward4}},
     {.name = "plain", .kind = RT_VULKAN, .kernels = {&backward1}},
 };
+static double swiglu_bwd_bytes(const void *push)
+{
+    const struct swiglu_push *p = push;
+    return 20.0 * p->T * p->F;
+}
+
 const struct op op_swiglu_bwd_desc = {
     .name = "swiglu_bwd",
     .n_bindings = 3,
     .bindings = {{"gu", RT_READ, OP_F32}, {"dh", RT_READ, OP_F32}, {"dgu", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct swiglu_push),
     .ref = swiglu_bwd_ref,
+    .bytes = swiglu_bwd_bytes,
     .n_variants = OP_COUNT(swiglu_bwd_variants),
     .variants = swiglu_bwd_variants,
 };
