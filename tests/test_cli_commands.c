@@ -9,13 +9,14 @@
 #include <string.h>
 
 static const char *const commands[] = {"devices",    "train",  "eval",    "generate",
-                                       "perplexity", "logits", "bench", "inspect", "tokenize"};
+                                       "perplexity", "logits", "bench", "inspect", "tokenize",
+                                       "chat", "export", "pull", "serve"};
 #define N_COMMANDS ((int)(sizeof commands / sizeof *commands))
 
 /* A whole command of each kind that runs a model, but for the model. */
 static const char *const whole[] = {"train --task t=t.jsonl --out run --max-steps 1", "eval --task t=t.jsonl",
                                     "generate --prompt Tom --max-new-tokens 3", "perplexity --text t.jsonl",
-                                    "logits --tokens 1,2 --out out.safetensors"};
+                                    "logits --tokens 1,2 --out out.safetensors", "chat --prompt Tom --chat-template llama2 --max-new-tokens 3"};
 #define N_WHOLE ((int)(sizeof whole / sizeof *whole))
 
 static void make(void)

@@ -3,6 +3,7 @@
 
 #include "mosld/adapter/export.h"
 #include "mosld/io/file.h"
+#include "tools/hub.h"
 #include "tools/session.h"
 
 #include <stdlib.h>
@@ -69,7 +70,11 @@ static enum rt_status open_model(struct export_command *c, struct rt_error *err)
     const char *path = c->o.model ? c->o.model : c->lora->base_model;
     if (!path || !*path)
         return rt_fail(err, RT_USAGE, "--model is missing, and %s/adapter_config.json does not name a model either", c->o.adapter);
-    enum rt_status st = mosld_model_file_open(path, &c->model, err);
+    char *found = NULL;
+    enum rt_status st = hub_resolve(path, &found, err);
+    if (!st)
+        st = mosld_model_file_open(found, &c->model, err);
+    free(found);
     return st && !c->o.model ? rt_error_prefix(err, "the adapter's own model (--model names another)") : st;
 }
 

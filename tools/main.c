@@ -15,6 +15,7 @@ static const struct {
     {"generate", cmd_generate, "text from a prompt, or a conversation"},
     {"chat", cmd_chat, "a conversation with a model, at a terminal or through a pipe"},
     {"serve", cmd_serve, "an OpenAI-compatible HTTP server, and a page to chat"},
+    {"pull", cmd_pull, "a model from a Hugging Face hub into its cache on this machine"},
     {"export", cmd_export, "a LoRA for PEFT or llama.cpp, or merged into its model"},
     {"perplexity", cmd_perplexity, "how well a model foresees a text"},
     {"logits", cmd_logits, "a model's raw output, for checking it against others"},

@@ -3,6 +3,7 @@
 
 #include "mosld/adapter/adapter_file.h"
 #include "mosld/ops/op.h"
+#include "tools/hub.h"
 #include "mosld/tune/tuning_file.h"
 
 #include <errno.h>
@@ -38,10 +39,11 @@ enum rt_status session_open_file(struct session *s, const struct session_options
 {
     if (!*o->model)
         return rt_fail(err, RT_USAGE, "--model is empty: give a Hugging Face directory or a .gguf file");
-    RT_TRY(mosld_model_file_open(o->model, &s->file, err));
+    RT_TRY(hub_resolve(o->model, &s->path, err));
+    RT_TRY(mosld_model_file_open(s->path, &s->file, err));
     const struct gguf *gguf = mosld_model_file_gguf(s->file);
     enum rt_status st = gguf ? mosld_tokenizer_open_gguf(gguf, &s->tokenizer, &s->why_no_tokenizer)
-                             : mosld_tokenizer_open_dir(o->model, &s->tokenizer, &s->why_no_tokenizer);
+                             : mosld_tokenizer_open_dir(s->path, &s->tokenizer, &s->why_no_tokenizer);
     if (st)
         s->tokenizer = NULL;
     return open_chat(s, o, err);
@@ -141,6 +143,7 @@ void session_close(struct session *s)
     rt_device_close(&s->dev);
     mosld_tokenizer_close(s->tokenizer);
     mosld_model_file_close(&s->file);
+    free(s->path);
     *s = (struct session){0};
 }
 
@@ -168,6 +171,7 @@ int session_main(const struct session_command *c, int argc, char **argv)
     struct rt_error err = {0};
     struct options o;
     enum rt_status st = options_init(&o, c->usage, c->table, c->n, c->values, &err);
+    o.max_arguments = c->max_arguments;
     if (!st)
         st = options_parse(&o, argc, argv, &err);
     if (!st && o.help) {

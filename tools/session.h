@@ -59,6 +59,7 @@ extern const char
     }
 
 struct session {
+    char *path; /* the model's: what --model means, looked up in the hub's cache too */
     struct mosld_model_file *file;
     struct mosld_tokenizer *tokenizer;            /* NULL: the model has none */
     struct mosld_chat_template chat;
@@ -92,6 +93,7 @@ struct session_command {
     const struct option *table;
     size_t n;
     void *values;       /* of the table */
+    size_t max_arguments; /* words that are no options: in given->arguments */
     bool interruptible; /* Ctrl-C is caught: `run` looks at session_interrupted */
     enum rt_status (*run)(void *state, const struct options *given, struct rt_error *err);
     void (*finish)(void *state); /* called always, also where run was not */
