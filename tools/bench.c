@@ -5,6 +5,7 @@
 #include "mosld/bench/shapes.h"
 #include "mosld/ops/op.h"
 #include "tools/bench_report.h"
+#include "tools/doctor_report.h"
 #include "tools/session.h"
 
 #include <stdio.h>
@@ -18,7 +19,7 @@ struct bench_options {
     double seconds;
     struct option_list what, methods, targets;
     struct option_ints experts;
-    bool json;
+    bool json, tune;
     struct profiling_options profiling;
 };
 
@@ -80,6 +81,10 @@ static const struct option table[] = {
      OPTION_INT(FIELD, ops_experts, 1, 64),
      .help = "of the adapter whose ops are measured (mosld on q and v)"},
     PROFILING_OPTIONS(FIELD, profiling), /* of the steps */
+    {.name = "tune",
+     OPTION_BOOL(FIELD, tune),
+     .help = "instead: check and time the variants of every op, and write down the fastest for other commands to take",
+     .section = "Tuning"},
     {.name = "json", OPTION_BOOL(FIELD, json), .help = "print one JSON document"},
 };
 
@@ -235,11 +240,27 @@ struct bench_command {
     struct session s;
 };
 
+/* What `mosld doctor` does, told as what is faster. */
+static enum rt_status tune(const struct bench_options *o, struct rt_error *err)
+{
+    struct doctor_run r = {.device = o->device, .threads = (int)o->threads, .seconds = o->seconds / 7, .time = true, .write = true,
+                           .wtypes = o->weights ? 1u << OP_W_F32 | 1u << (o->weights - 1) : doctor_wtypes_default()};
+    enum rt_status st = doctor_run(&r, err);
+    if (!st && o->json)
+        st = doctor_report_json(&r, err);
+    else if (!st)
+        doctor_report_summary(&r, stdout);
+    doctor_run_finish(&r);
+    return st;
+}
+
 static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
 {
     struct session *s = &((struct bench_command *)state)->s;
     const struct bench_options *o = &((struct bench_command *)state)->o;
     (void)given;
+    if (o->tune)
+        return tune(o, err);
     struct bench_report report = {.model_name = o->model ? o->model : o->shapes ? o->shapes : "smollm2-135m"};
     struct rt_device_params params = {.name = o->device, .threads = (int)o->threads};
     enum rt_status st = check(o, &report.batch, err);

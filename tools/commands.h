@@ -15,6 +15,7 @@ int cmd_export(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_logits(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_kernels(int argc, char **argv);
 
 #endif

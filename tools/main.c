@@ -21,6 +21,7 @@ static const struct {
     {"logits", cmd_logits, "a model's raw output, for checking it against others"},
     {"bench", cmd_bench, "what the device can do, what each op makes of it, a whole step"},
     {"kernels", cmd_kernels, "what the driver's compiler makes of each kernel"},
+    {"doctor", cmd_doctor, "whether a driver computes what it should, and a report to send in"},
     {"inspect", cmd_inspect, "a model, an adapter, a checkpoint, a safetensors or GGUF file"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
 };

@@ -3,6 +3,7 @@
 
 #include "mosld/ops/weight.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct choice {
     uint32_t n_ops;
     struct op_order *ops; /* in the order of op_table */
     char planted[128];    /* "op.variant"; empty: none */
+    bool crashes;         /* the planted one, instead of being wrong */
 };
 
 /* ---- classes ---- */
@@ -120,10 +122,11 @@ static void destroy(void *object)
 
 static void read_fault(struct choice *choice)
 {
-    static const char word[] = "wrong-variant@";
+    static const char wrong[] = "wrong-variant@", crash[] = "crash-variant@";
     const char *fault = getenv("MOSLD_FAULT");
-    if (fault && strncmp(fault, word, sizeof word - 1) == 0)
-        snprintf(choice->planted, sizeof choice->planted, "%s", fault + sizeof word - 1);
+    choice->crashes = fault && strncmp(fault, crash, sizeof crash - 1) == 0;
+    if (choice->crashes || (fault && strncmp(fault, wrong, sizeof wrong - 1) == 0))
+        snprintf(choice->planted, sizeof choice->planted, "%s", strchr(fault, '@') + 1);
 }
 
 /* Made at the first need; NULL when there is no memory: then the tables rule. */
@@ -171,8 +174,11 @@ bool op_choice_is_planted(struct rt_device *dev, const struct op *op, const stru
 {
     const struct choice *choice = choice_of(dev);
     size_t n = strlen(op->name);
-    return choice && choice->planted[0] && strncmp(choice->planted, op->name, n) == 0 && choice->planted[n] == '.' &&
-           strcmp(choice->planted + n + 1, variant->name) == 0;
+    bool planted = choice && choice->planted[0] && strncmp(choice->planted, op->name, n) == 0 && choice->planted[n] == '.' &&
+                   strcmp(choice->planted + n + 1, variant->name) == 0;
+    if (planted && choice->crashes)
+        raise(SIGKILL); /* not abort: no debugger and no sanitizer shall take notice */
+    return planted;
 }
 
 const struct op_variant *op_choose(struct rt_device *dev, const struct op *op, const void *push)

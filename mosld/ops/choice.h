@@ -38,7 +38,8 @@ bool op_choice_ban(struct rt_device *dev, const struct op *op, const struct op_v
 bool op_choice_set(struct rt_device *dev, const struct op *op, uint32_t class_, const struct op_variant *const *variants, uint32_t n);
 void op_choice_reset(struct rt_device *dev); /* back to the tables */
 
-/* MOSLD_FAULT=wrong-variant@OP.VARIANT: that variant does nothing, as a driver might have it. */
+/* MOSLD_FAULT=wrong-variant@OP.VARIANT: that variant does nothing, as a driver might have it. crash-variant@OP.VARIANT: it
+ * ends the program. */
 bool op_choice_is_planted(struct rt_device *dev, const struct op *op, const struct op_variant *variant);
 
 #endif

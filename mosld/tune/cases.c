@@ -1,0 +1,405 @@
+/* mosld/tune/cases.c - see cases.h: a maker for each op. */
+#include "mosld/tune/cases.h"
+
+#include "mosld/ops/attention_common.h"
+#include "mosld/ops/choice.h"
+#include "mosld/ops/matmul_common.h"
+#include "mosld/ops/optim.h"
+#include "shaders/cross_entropy.h"
+#include "shaders/dropout.h"
+#include "shaders/embedding.h"
+#include "shaders/gate.h"
+#include "shaders/optim.h"
+#include "shaders/rmsnorm.h"
+#include "shaders/rope.h"
+#include "shaders/rows.h"
+#include "shaders/step.h"
+#include "shaders/swiglu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- helpers ---- */
+
+static uint32_t *words(uint64_t n) { return calloc(n + 1, sizeof(uint32_t)); }
+
+static uint32_t float_word(float v)
+{
+    uint32_t w;
+    memcpy(&w, &v, sizeof w);
+    return w;
+}
+
+static void set_push(struct tune_case *c, const void *push, size_t size) { memcpy(c->push.bytes, push, size); }
+
+static uint32_t up_to(uint32_t n, uint32_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+/* A step block as an optimizer step has it. */
+static uint32_t *step_words(float dropout)
+{
+    uint32_t *w = words(STEP_WORDS);
+    if (w) {
+        w[STEP_LR] = float_word(0.03f);
+        w[STEP_BIAS1] = float_word(0.271f);
+        w[STEP_BIAS2] = float_word(0.003f);
+        w[STEP_MAX_NORM] = float_word(1);
+        w[STEP_CLIP] = float_word(0.75f);
+        w[STEP_SEED_LO] = 42;
+        w[STEP_MICRO] = 7;
+        w[STEP_DROPOUT] = float_word(dropout);
+    }
+    return w;
+}
+
+/* ---- products ---- */
+
+/* Of the class's shape: how many tokens, and which side of W is narrow. Quantised weights are a model's own, never narrow. */
+static bool make_matmul(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    const bool nn = c->op == &op_matmul_nn_desc;
+    enum op_wtype type = (enum op_wtype)op_class_wtype(c->op, class_);
+    uint32_t shape = class_ % 9, block = op_wtype_block(type);
+    if (which > 1 || (which == 1 && large) || (large && shape % 3 && type != OP_W_F32) ||
+        (shape % 3 == 2 && block > 128)) /* no such weight */
+        return false;
+    /* The second small case is off every tile and step. */
+    const uint32_t tokens[] = {large ? 4 : 3, large ? 48 : 33, large ? 512 : 65 + 5 * which};
+    uint32_t n = large ? 1024 : 192 + 7 * which, k = large ? 1024 : block > 1 ? 256 : 160 + which;
+    if (shape % 3 == 1)
+        n = large ? 72 : 24 + 3 * which;
+    if (shape % 3 == 2)
+        k = large ? 64 : 32;
+    k = up_to(k, block);
+    struct op_weight_layout layout;
+    if (!op_weight_layout(type, n, k, &layout))
+        return false;
+    struct matmul_push p = {.rows = tokens[shape / 3], .n = n, .k = k, .x_stride = nn ? n : k, .y_stride = nn ? k : n, .wtype = type,
+                            .scales = (uint32_t)layout.scales, .add = which ? MATMUL_ADD_SELF : MATMUL_ADD_NONE, .scale = 1};
+    set_push(c, &p, sizeof p);
+    c->b[MATMUL_X] = (struct tune_binding){.n = (uint64_t)p.rows * p.x_stride};
+    c->b[MATMUL_W] = (struct tune_binding){.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k};
+    c->b[MATMUL_Y] = c->b[MATMUL_OTHER] = (struct tune_binding){.n = (uint64_t)p.rows * p.y_stride};
+    snprintf(c->label, sizeof c->label, "%u x %u x %u", p.rows, k, n);
+    return true;
+}
+
+static bool make_tn(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    static const uint32_t sizes[][2] = {{64, 576}, {192, 64}};
+    if (which > 1)
+        return false;
+    struct matmul_tn_push p = {.rows = class_ == 0 ? large ? 48 : 17 : large ? 512 : 101, .a = large ? sizes[which][0] : 33, .b = large ? sizes[which][1] : 65,
+                               .scale = 0.5f, .accumulate = which};
+    p.x_stride = p.a + 3, p.y_stride = p.b + 1;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.rows * p.x_stride;
+    c->b[1].n = (uint64_t)p.rows * p.y_stride;
+    c->b[2].n = (uint64_t)p.a * p.b;
+    snprintf(c->label, sizeof c->label, "%u x %u x %u", p.a, p.rows, p.b);
+    return true;
+}
+
+/* ---- attention: packed sequences; a wide head is the second case ---- */
+
+static struct attention_push attention_of(uint32_t which, bool large)
+{
+    struct attention_push p = {.T = large ? 512 : 70, .heads = large ? 8 : 4, .kv_heads = large ? 4 : 2, .head_dim = which ? 128 : 64, .scale = 0.125f};
+    return p;
+}
+
+/* Two sequences, each seeing itself: the words that attention.h describes. */
+static uint32_t *segments(uint32_t T)
+{
+    uint32_t *seg = words(4ull * T), half = (T + 1) / 2;
+    for (uint32_t t = 0; seg && t < T; t++) {
+        seg[4 * t] = t < half ? 0 : half;
+        seg[4 * t + 3] = t < half ? half : T; /* one past the last token that sees it */
+    }
+    return seg;
+}
+
+static bool make_attention(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct attention_push p = attention_of(which, large);
+    (void)class_;
+    if (which > 1)
+        return false;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.T * attention_qkv_words(&p);
+    c->b[1] = (struct tune_binding){.n = 4ull * p.T, .words = segments(p.T)};
+    c->b[2].n = (uint64_t)p.T * p.heads * p.head_dim;
+    c->b[3] = (struct tune_binding){.n = (uint64_t)p.T * attention_stats_words(&p), .compare = TUNE_IGNORE};
+    snprintf(c->label, sizeof c->label, "%u tokens, %u heads of %u", p.T, p.heads, p.head_dim);
+    return c->b[1].words != NULL;
+}
+
+/* Statistics that fit random values are a forward pass's, which the reference makes; for time any will do. */
+static bool make_attention_bwd(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct attention_push p = attention_of(which, large);
+    (void)class_;
+    if (which > 1)
+        return false;
+    uint64_t n_qkv = (uint64_t)p.T * attention_qkv_words(&p), n_o = (uint64_t)p.T * p.heads * p.head_dim, n_stats = (uint64_t)p.T * attention_stats_words(&p);
+    set_push(c, &p, sizeof p);
+    c->b[0].n = c->b[4].n = n_qkv;
+    c->b[1].n = c->b[2].n = n_o;
+    c->b[3] = (struct tune_binding){.n = n_stats, .words = words(n_stats), .compare = TUNE_IGNORE};
+    uint32_t *seg = segments(p.T), *stats = c->b[3].words;
+    struct tune_case forward = {.op = &op_attention_desc, .push = c->push, .b = {{.n = n_qkv}, {.n = 0}, {.n = n_o}}};
+    struct tune_content qkv = {0}, o = {0};
+    bool made = seg && stats;
+    for (uint32_t t = 0; made && t < p.T; t++)
+        memcpy(stats + (uint64_t)t * attention_stats_words(&p), seg + 4ull * t, 16);
+    if (made && !large) { /* the same stream of random values as binding 0 of this case will have */
+        made = tune_content_make(&forward, 0, true, &qkv) && tune_content_make(&forward, 2, true, &o);
+        if (made)
+            op_attention_desc.ref((void *[]){qkv.ref, seg, o.ref, stats}, &p);
+    }
+    tune_content_finish(&qkv);
+    tune_content_finish(&o);
+    free(seg);
+    snprintf(c->label, sizeof c->label, "%u tokens, %u heads of %u", p.T, p.heads, p.head_dim);
+    return made;
+}
+
+static bool make_cache(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    (void)class_;
+    if (which > 1)
+        return false;
+    struct attention_push p = attention_of(0, large);
+    p.T = which ? large ? 128 : 37 : 1;
+    p.pos0 = large ? 500 : 41;
+    uint64_t cache = (p.pos0 + p.T + 3ull) * 2 * p.kv_heads * p.head_dim;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.T * attention_qkv_words(&p);
+    c->b[1].n = cache;
+    c->b[2].n = (uint64_t)p.T * p.heads * p.head_dim; /* not there in kv_append */
+    snprintf(c->label, sizeof c->label, "%u tokens behind %u", p.T, p.pos0);
+    return true;
+}
+
+/* ---- the mixture ---- */
+
+static struct gate_push gate_of(bool large)
+{
+    return (struct gate_push){.rows = large ? 512 : 33, .ul_stride = 40, .u_col = 0, .l_col = 8, .r = 8, .experts = 8, .top_k = 2, .stats_offset = 3};
+}
+
+static bool make_gate(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct gate_push p = gate_of(large);
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.rows * p.ul_stride;
+    c->b[1].n = (uint64_t)p.rows * p.experts * p.r;
+    snprintf(c->label, sizeof c->label, "%u x %u of %u", p.rows, p.experts, p.r);
+    return which == 0;
+}
+
+static bool make_gate_bwd(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct gate_push p = gate_of(large);
+    (void)class_;
+    p.balance = which ? 0.25f : 0;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = c->b[2].n = (uint64_t)p.rows * p.ul_stride;
+    c->b[1].n = (uint64_t)p.rows * p.experts * p.r;
+    c->b[3] = (struct tune_binding){.n = 3 + 2ull * p.experts, .lo = 0, .hi = 1};
+    snprintf(c->label, sizeof c->label, "%u x %u of %u%s", p.rows, p.experts, p.r, which ? ", balanced" : "");
+    return which < 2;
+}
+
+static bool make_router_stats(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct gate_push p = gate_of(large);
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.rows * p.ul_stride;
+    c->b[1].n = 4 + 2ull * p.experts;
+    snprintf(c->label, sizeof c->label, "%u x %u", p.rows, p.experts);
+    return which == 0;
+}
+
+static bool make_dropout(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct dropout_push p = {.n = large ? 16 * 576 : 700, .dropped = large ? 8 * 576 : 333, .module = 3, .layer = 5, .given = which};
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0] = (struct tune_binding){.n = p.n, .lo = 0.5f, .hi = 1};
+    c->b[1].n = p.n;
+    c->b[2] = (struct tune_binding){.n = which ? p.n : 1, .lo = 0.5f, .hi = 1}; /* a mask that keeps all */
+    c->b[3] = (struct tune_binding){.n = STEP_WORDS, .words = step_words(0.25f)};
+    snprintf(c->label, sizeof c->label, "%u%s", p.n, which ? ", mask given" : "");
+    return which < 2 && c->b[3].words;
+}
+
+/* ---- loss and optimizer ---- */
+
+static bool make_cross_entropy(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct cross_entropy_push p = {.n = large ? 64 : 5, .V = large ? 49152 : 259, .grad_scale = 0.125f};
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0] = (struct tune_binding){.n = (uint64_t)p.n * p.V, .lo = -8, .hi = 8};
+    c->b[1] = (struct tune_binding){.n = p.n, .words = words(p.n)};
+    for (uint32_t i = 0; c->b[1].words && i < p.n; i++)
+        c->b[1].words[i] = i * 53 % p.V;
+    c->b[2] = (struct tune_binding){.n = 2ull * p.n, .compare = TUNE_IGNORE};
+    snprintf(c->label, sizeof c->label, "%u x %u", p.n, p.V);
+    return which == 0 && c->b[1].words;
+}
+
+static bool make_adamw(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct optim_push p = {.n = large ? 2000000 : 1029, .beta1 = 0.9f, .rest1 = 0.1f, .beta2 = 0.999f, .rest2 = 0.001f, .eps = 1e-8f, .weight_decay = 0.1f};
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = c->b[1].n = p.n;
+    c->b[2] = (struct tune_binding){.n = 2ull * p.n, .lo = 0.01f, .hi = 1};
+    c->b[3] = (struct tune_binding){.n = STEP_WORDS, .words = step_words(0)};
+    snprintf(c->label, sizeof c->label, "%u", p.n);
+    return which == 0 && c->b[3].words;
+}
+
+static bool make_grad_norm(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct optim_push p = {.n = large ? 2000000 : 1029};
+    (void)class_;
+    p.chunk = op_grad_norm_chunk(p.n);
+    set_push(c, &p, sizeof p);
+    c->b[0].n = p.n;
+    c->b[1] = (struct tune_binding){.n = OP_NORM_PARTIALS, .compare = TUNE_IGNORE};
+    c->b[2] = (struct tune_binding){.n = STEP_WORDS, .words = step_words(0), .compare = TUNE_STEP};
+    snprintf(c->label, sizeof c->label, "%u", p.n);
+    return which == 0 && c->b[2].words;
+}
+
+/* ---- rows ---- */
+
+static bool make_rmsnorm(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct rmsnorm_push p = {.rows = large ? 512 : 9, .heads = 1, .cols = large ? 576 : 101 + which * 27, .eps = 1e-5f, .accumulate = which};
+    (void)class_;
+    p.x_stride = p.y_stride = p.dx_stride = p.cols;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = c->b[2].n = (uint64_t)p.rows * p.cols;
+    c->b[1].n = p.cols;
+    c->b[3].n = (uint64_t)p.rows * p.cols; /* not there in rmsnorm */
+    snprintf(c->label, sizeof c->label, "%u x %u", p.rows, p.cols);
+    return which < (large ? 1 : 2);
+}
+
+static bool make_rope(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct rope_push p = {.rows = large ? 512 : 9, .heads = 6, .head_dim = 64, .stride = 6 * 64 + 8, .sign = which ? -1 : 1};
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.rows * p.stride;
+    c->b[1].n = 50ull * p.head_dim; /* a table of 50 positions; any numbers do as sines */
+    c->b[2] = (struct tune_binding){.n = p.rows, .words = words(p.rows)};
+    for (uint32_t i = 0; c->b[2].words && i < p.rows; i++)
+        c->b[2].words[i] = i * 7 % 50;
+    snprintf(c->label, sizeof c->label, "%u x %u heads of %u", p.rows, p.heads, p.head_dim);
+    return which < (large ? 1 : 2) && c->b[2].words;
+}
+
+static bool make_swiglu(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct swiglu_push p = {large ? 512 : 7, large ? 1536 : 132 + which};
+    uint64_t n = (uint64_t)p.T * p.F;
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0] = (struct tune_binding){.n = 2 * n, .lo = -8, .hi = 8};
+    c->b[1].n = n;
+    c->b[2].n = 2 * n; /* not there in swiglu */
+    snprintf(c->label, sizeof c->label, "%u x %u", p.T, p.F);
+    return which < (large ? 1 : 2);
+}
+
+static bool make_rows(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct rows_push p = {.rows = large ? 256 : 5, .cols = large ? 576 : 67, .limit = large ? 512 : 9};
+    bool gather = strcmp(c->op->name, "gather_rows") == 0;
+    uint64_t dense = (uint64_t)p.rows * p.cols, indexed = (uint64_t)p.limit * p.cols;
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = gather ? indexed : dense;
+    c->b[1] = (struct tune_binding){.n = p.rows, .words = words(p.rows)};
+    for (uint32_t i = 0; c->b[1].words && i < p.rows; i++)
+        c->b[1].words[i] = p.limit - 1 - i;
+    c->b[2].n = gather ? dense : indexed;
+    snprintf(c->label, sizeof c->label, "%u x %u", p.rows, p.cols);
+    return which == 0 && c->b[1].words;
+}
+
+/* A case a weight type. */
+static bool make_embedding(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    (void)class_;
+    if (which >= OP_W_TYPES)
+        return false;
+    enum op_wtype type = (enum op_wtype)which;
+    struct embedding_push p = {.rows = large ? 512 : 7, .n = large ? 4096 : 40, .k = up_to(large ? 576 : 96, op_wtype_block(type)), .wtype = type};
+    struct op_weight_layout layout;
+    if (!op_weight_layout(type, p.n, p.k, &layout))
+        return false;
+    p.scales = (uint32_t)layout.scales;
+    set_push(c, &p, sizeof p);
+    c->b[0] = (struct tune_binding){.n = p.rows, .words = words(p.rows)};
+    for (uint32_t i = 0; c->b[0].words && i < p.rows; i++)
+        c->b[0].words[i] = i * 11 % p.n;
+    c->b[1] = (struct tune_binding){.n = (uint64_t)p.n * p.k, .wtype = type, .rows = p.n, .cols = p.k};
+    c->b[2].n = (uint64_t)p.rows * p.k;
+    snprintf(c->label, sizeof c->label, "%u x %u %s", p.rows, p.k, op_wtype_name(type));
+    return c->b[0].words != NULL;
+}
+
+/* ---- the table ---- */
+
+static const struct {
+    const char *op;
+    bool (*make)(struct tune_case *c, uint32_t class_, uint32_t which, bool large);
+} makers[] = {
+    {"adamw", make_adamw},
+    {"attention", make_attention},
+    {"attention_bwd", make_attention_bwd},
+    {"kv_append", make_cache},
+    {"attention_cache", make_cache},
+    {"cross_entropy", make_cross_entropy},
+    {"dropout", make_dropout},
+    {"embedding", make_embedding},
+    {"gate", make_gate},
+    {"gate_bwd", make_gate_bwd},
+    {"grad_norm", make_grad_norm},
+    {"matmul_nn", make_matmul},
+    {"matmul_nt", make_matmul},
+    {"matmul_tn", make_tn},
+    {"rmsnorm", make_rmsnorm},
+    {"rmsnorm_bwd", make_rmsnorm},
+    {"rope", make_rope},
+    {"router_stats", make_router_stats},
+    {"swiglu", make_swiglu},
+    {"swiglu_bwd", make_swiglu},
+    {"gather_rows", make_rows},
+    {"scatter_rows", make_rows},
+};
+
+bool tune_case_make(const struct op *op, uint32_t class_, uint32_t which, bool large, struct tune_case *out)
+{
+    *out = (struct tune_case){.op = op};
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
+        if (strcmp(makers[i].op, op->name) == 0 && makers[i].make(out, class_, which, large))
+            return true;
+    tune_case_finish(out);
+    return false;
+}
+
+void tune_case_finish(struct tune_case *c)
+{
+    for (int i = 0; i < OP_MAX_BINDINGS; i++)
+        free(c->b[i].words);
+    *c = (struct tune_case){0};
+}
