@@ -31,6 +31,13 @@ driver_define() {
         LIBRARY='usr/lib/chromium/libvk_swiftshader.so'
         DEVICE=SwiftShader
         ;;
+    # Compilers of GPUs: nothing runs on them, see tools/gpu_compilers.sh.
+    mesa-25)
+        PACKAGES="mesa-vulkan-drivers/bookworm-backports libdrm2/bookworm-backports libdrm-amdgpu1/bookworm-backports"
+        MEMBERS='./usr/lib/*/libvulkan_radeon.so ./usr/lib/*/libvulkan_intel.so ./usr/lib/*/libdrm*'
+        LIBRARY='usr/lib/*/libvulkan_radeon.so'
+        DEVICE=RADV
+        ;;
     *) die "no driver is named $1; there are: $DRIVERS" ;;
     esac
 }

@@ -22,7 +22,7 @@ static uint64_t host_memory(void)
 static struct heap_view view_of(const struct vk_instance *instance, const struct vk_physical *physical)
 {
     struct heap_view v = {.memory = &physical->memory, .unified = physical->unified, .map = physical->clamp.mapped, .host_memory = host_memory()};
-    if (!(physical->info.caps & RT_CAP_MEMORY_BUDGET))
+    if (!(physical->info.caps & RT_CAP_MEMORY_BUDGET) || heap_available(&v) == 0) /* RADV without hardware crashes on the question */
         return v;
     VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
     VkPhysicalDeviceMemoryProperties2 memory = {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2, &budget, {0}};
