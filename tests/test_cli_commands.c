@@ -151,7 +151,7 @@ START_TEST(options_that_do_not_go_together)
         {"train " ON "--task t=t.jsonl --out run --method lora --num-experts 4", "num_experts"},
         {"train " ON "--task t=t.jsonl --out run --top-k 9", "top_k"},
         {"train " ON "--task t=t.jsonl --out run --method mosl --dropout 0.1", "dropout"},
-        {"train " ON "--task t=t.jsonl --out run --gradient-checkpointing", "gradient_checkpointing"},
+        {"train " ON "--task t=t.jsonl --out run --gradient-checkpointing=maybe", "gradient-checkpointing"},
         {"train " ON "--task t=t.jsonl --out run --num-train-epochs 1e-6", "num_train_epochs"},
         {"train " ON "--task t=t.jsonl --out run --load-best-model-at-end", "load_best_model_at_end"},
     };

@@ -1,9 +1,11 @@
 /* tools/eval.c - mosld eval: scores of a model, with or without an adapter, on tasks. */
 #include "tools/commands.h"
 
+#include "mosld/adapter/adapter_file.h"
 #include "mosld/eval/score.h"
 #include "mosld/io/file.h"
 #include "mosld/io/json.h"
+#include "tools/plan.h"
 #include "tools/session.h"
 
 #include <math.h>
@@ -31,7 +33,6 @@ static const struct option table[] = {
     {.name = "task",
      OPTION_STRINGS(struct eval_options, task),
      .value = "NAME=FILE",
-     .required = true,
      .section = "What is scored",
      .help = "a task file, or a folder with validation.jsonl or valid.jsonl; may be given again"},
     {.name = "limit",
@@ -49,6 +50,7 @@ static const struct option table[] = {
     {.name = "batch_tokens",
      OPTION_INT(struct eval_options, batch_tokens, 1, 1 << 20),
      .help = "tokens that go through the model at a time"},
+    PLAN_OPTION(struct eval_options),
     {.name = "out",
      OPTION_STRING(struct eval_options, out),
      .value = "FILE",
@@ -113,6 +115,29 @@ static void on_progress(void *user, uint64_t done, uint64_t of)
     progress_line("%s: %llu of %llu rows", e->current, (unsigned long long)done, (unsigned long long)of);
 }
 
+static enum rt_status print_plan(struct eval *e, const struct mosld_pass_params *pass, uint32_t positions, FILE *to, struct rt_error *err)
+{
+    struct mosld_adapter_params adapter;
+    struct plan plan = {.kind = PLAN_EVAL, .dev = e->s.dev, .model = e->o.session.model, .length = positions,
+                        .request = {.file = e->s.file, .weights = e->o.session.weights - 1, .positions = positions, .pass = *pass}};
+    if (e->o.session.adapter) {
+        RT_TRY(mosld_adapter_read_params(e->o.session.adapter, &adapter, err));
+        plan.request.adapter = &adapter;
+    }
+    return plan_print(&plan, e->o.session.json && e->o.session.plan, to, err);
+}
+
+/* Without data: every token of a pass is a target, and one row may fill it. */
+static enum rt_status plan_without_tasks(struct eval *e, struct rt_error *err)
+{
+    uint32_t most = mosld_model_file_config(e->s.file)->max_positions, tokens = (uint32_t)e->o.batch_tokens;
+    uint32_t length = e->o.max_length ? (uint32_t)e->o.max_length : tokens;
+    length = length < most ? length : most;
+    tokens = tokens < length ? length : tokens;
+    RT_TRY(session_open_device(&e->s, &e->o.session, err));
+    return print_plan(e, &(struct mosld_pass_params){.max_tokens = tokens, .max_targets = tokens}, length, stdout, err);
+}
+
 static enum rt_status score_all(struct eval *e, struct rt_error *err)
 {
     struct mosld_pass_params pass = {0};
@@ -125,7 +150,13 @@ static enum rt_status score_all(struct eval *e, struct rt_error *err)
         if (e->tasks[i].examples.counts.longest > positions)
             positions = e->tasks[i].examples.counts.longest;
     }
+    if (e->o.session.plan) {
+        RT_TRY(session_open_device(&e->s, &e->o.session, err));
+        return print_plan(e, &pass, positions, stdout, err);
+    }
     enum rt_status st = session_open_pass(&e->s, &e->o.session, positions, &pass, err);
+    if (st == RT_NO_MEMORY && e->s.dev)
+        print_plan(e, &pass, positions, stderr, NULL);
     if (!st)
         fprintf(stderr, "%s on %s%s%s\n", e->o.session.model, rt_device_info(e->s.dev)->name,
                 e->o.session.adapter ? ", adapter " : "", e->o.session.adapter ? e->o.session.adapter : "");
@@ -309,11 +340,15 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
 {
     struct eval *e = state;
     (void)given;
+    if (!e->o.task.n && !e->o.session.plan)
+        return rt_fail(err, RT_USAGE, "--task is missing: what is scored, NAME=FILE");
     RT_TRY(read_before(e, err));
     RT_TRY(session_open_file(&e->s, &e->o.session, err));
+    if (!e->o.task.n)
+        return plan_without_tasks(e, err);
     RT_TRY(load_tasks(e, err));
     RT_TRY(score_all(e, err));
-    return print_results(e, err);
+    return e->o.session.plan ? RT_OK : print_results(e, err);
 }
 
 static void finish(void *state)

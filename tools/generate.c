@@ -1,8 +1,10 @@
 /* tools/generate.c - mosld generate and mosld chat: text that goes on from a prompt, or a conversation. */
 #include "tools/generate.h"
 
+#include "mosld/adapter/adapter_file.h"
 #include "mosld/io/json.h"
 #include "tools/commands.h"
+#include "tools/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,7 @@ static const struct option table[] = {
      OPTION_BOOL(struct generate_options, verbose),
      .section = "Results",
      .help = "tell speeds on standard error"},
+    PLAN_OPTION(struct generate_options),
     {.name = "json",
      OPTION_BOOL(struct generate_options, session.json),
      .help = "print one JSON document instead of the text alone: an answer, or a list of them"},
@@ -203,10 +206,35 @@ static enum rt_status check_options(const struct generate_options *o, struct rt_
     return RT_OK;
 }
 
+/* What the runner would lay out for one sequence; on a device that has been opened. */
+static enum rt_status print_plan(struct generation *g, FILE *to, struct rt_error *err)
+{
+    const struct generate_options *o = &g->o;
+    uint32_t most = mosld_model_file_config(g->s.file)->max_positions, context = (uint32_t)o->answer.context;
+    struct mosld_adapter_params adapter;
+    if (context > most)
+        return rt_fail(err, RT_USAGE, "--context: %u is more than the model's %u positions", context, most);
+    if (!context)
+        context = most < 2048 ? most : 2048;
+    struct plan plan = {.kind = PLAN_GENERATE, .dev = g->s.dev, .model = o->session.model, .length = context,
+                        .request = {.file = g->s.file, .weights = o->session.weights - 1, .positions = context,
+                                    .pass = {.max_tokens = context < 256 ? context : 256, .max_targets = 1, .cache_tokens = context}}};
+    if (o->adapter.n) {
+        RT_TRY(mosld_adapter_read_params(session_adapter_folder(o->adapter.item[0]), &adapter, err));
+        plan.request.adapter = &adapter;
+    }
+    return plan_print(&plan, o->session.json && o->session.plan, to, err);
+}
+
 static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
 {
     struct generation *g = state;
     struct generate_options *o = &g->o;
+    if (o->session.plan) {
+        RT_TRY(session_open_file(&g->s, &o->session, err));
+        RT_TRY(session_open_device(&g->s, &o->session, err));
+        return print_plan(g, stdout, err);
+    }
     RT_TRY(check_options(o, err));
     RT_TRY(session_open_file(&g->s, &o->session, err));
     RT_TRY(session_need_tokenizer(&g->s, err));
@@ -226,6 +254,8 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
                                                             .adapters = folders, .n_adapters = (uint32_t)o->adapter.n},
                                     &g->runner, err);
     free(folders);
+    if (st == RT_NO_MEMORY && g->s.dev)
+        print_plan(g, stderr, NULL);
     if (st)
         return st;
     g->params.context = runner_context(g->runner);

@@ -167,6 +167,19 @@ static bool is_bool_word(const char *text)
     return text && (strcasecmp(text, "true") == 0 || strcasecmp(text, "false") == 0);
 }
 
+static bool has_choice(const struct option *desc, const char *name)
+{
+    for (int i = 0; name && desc->type == OPTION_TYPE_CHOICE && desc->choices[i]; i++)
+        if (strcmp(desc->choices[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_flag(const struct option *desc)
+{
+    return desc->type == OPTION_TYPE_BOOL || (has_choice(desc, "true") && has_choice(desc, "false"));
+}
+
 /* argv[*at] starts with "--": one option, which may take the argument after it. */
 static enum rt_status parse_option(struct options *o, int argc, char **argv, int *at, struct rt_error *err)
 {
@@ -176,15 +189,16 @@ static enum rt_status parse_option(struct options *o, int argc, char **argv, int
     int index = option_find(o, name, len);
     if (index < 0 && len > 3 && !value && (strncmp(name, "no-", 3) == 0 || strncmp(name, "no_", 3) == 0)) {
         index = option_find(o, name + 3, len - 3);
-        if (index >= 0 && o->table[index].type == OPTION_TYPE_BOOL)
+        if (index >= 0 && is_flag(&o->table[index]))
             return set_from_command(o, index, "false", err);
         index = -1;
     }
     if (index < 0)
         return unknown_option(o, name, len, err);
-    if (!value && o->table[index].type == OPTION_TYPE_BOOL) {
-        value = is_bool_word(next) ? next : "true";
-        *at += is_bool_word(next);
+    if (!value && is_flag(&o->table[index])) {
+        bool takes = is_bool_word(next) || has_choice(&o->table[index], next);
+        value = takes ? next : "true";
+        *at += takes;
     } else if (!value && o->table[index].bare) {
         value = o->table[index].bare;
     } else if (!value) {

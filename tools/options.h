@@ -68,7 +68,8 @@ enum option_type {
     OPTION_TYPE_INT,     /* int64_t, int32_t, or uint64_t or uint32_t where int_min >= 0; in [int_min, int_max] */
     OPTION_TYPE_REAL,    /* double or float in [real_min, real_max], finite */
     OPTION_TYPE_BOOL,    /* bool */
-    OPTION_TYPE_CHOICE,  /* int or an enum: index into `choices` */
+    OPTION_TYPE_CHOICE,  /* int or an enum: index into `choices`; with "true" and "false" among them --NAME and --no-NAME
+                          * work as for a boolean, and JSON's true and false are taken */
     OPTION_TYPE_STRINGS, /* struct option_list */
     OPTION_TYPE_INTS,    /* struct option_ints, each in [int_min, int_max], with commas; in JSON a number or an array */
     OPTION_TYPE_CONFIG,  /* no value: names a config file to read; command line only */

@@ -361,6 +361,8 @@ enum rt_status option_set_json(const struct option *desc, void *values, const cJ
         *(bool *)at = cJSON_IsTrue(json);
         return RT_OK;
     case OPTION_TYPE_CHOICE:
+        if (cJSON_IsBool(json))
+            return parse_choice(desc, cJSON_IsTrue(json) ? "true" : "false", RT_BAD_FILE, at, err);
         if (!cJSON_IsString(json))
             return wrong_type(json, "a string", err);
         return parse_choice(desc, json->valuestring, RT_BAD_FILE, at, err);

@@ -2,6 +2,7 @@
 #include "tools/session.h"
 
 #include "mosld/adapter/adapter_file.h"
+#include "mosld/model/memory.h"
 #include "mosld/ops/op.h"
 #include "tools/hub.h"
 #include "mosld/tune/tuning_file.h"
@@ -40,7 +41,7 @@ enum rt_status session_open_file(struct session *s, const struct session_options
     if (!*o->model)
         return rt_fail(err, RT_USAGE, "--model is empty: give a Hugging Face directory or a .gguf file");
     RT_TRY(hub_resolve(o->model, &s->path, err));
-    RT_TRY(mosld_model_file_open(s->path, &s->file, err));
+    RT_TRY(o->plan ? mosld_model_file_open_shapes(s->path, &s->file, err) : mosld_model_file_open(s->path, &s->file, err));
     const struct gguf *gguf = mosld_model_file_gguf(s->file);
     enum rt_status st = gguf ? mosld_tokenizer_open_gguf(gguf, &s->tokenizer, &s->why_no_tokenizer)
                              : mosld_tokenizer_open_dir(s->path, &s->tokenizer, &s->why_no_tokenizer);
@@ -83,17 +84,15 @@ enum rt_status session_open_device(struct session *s, const struct session_optio
 static enum rt_status check_memory(const struct session *s, struct rt_error *err)
 {
     const double mib = 1 << 20;
-    uint64_t has = rt_device_info(s->dev)->limits.memory, needs = rt_arena_planned(s->model->arena) +
-                                                                  rt_arena_planned(s->pass->activations) +
-                                                                  rt_arena_planned(s->pass->scratch);
-    if (s->adapter)
-        needs += rt_arena_planned(s->adapter->arena);
+    struct mosld_memory m;
+    mosld_memory_of(s->model, s->adapter, s->pass, &m);
+    uint64_t has = rt_device_info(s->dev)->limits.memory, needs = mosld_memory_total(&m);
     if (needs <= has)
         return RT_OK;
     return rt_fail(err, RT_NO_MEMORY,
                    "the model and its passes need %.0f MiB and may use %.0f MiB of the device: give less at a time "
                    "(context, max_length, "
-                   "batch_tokens), or convert the weights with --weights f16",
+                   "batch_tokens), or convert the weights with --weights q8_0",
                    ceil((double)needs / mib), floor((double)has / mib));
 }
 

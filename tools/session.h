@@ -23,6 +23,7 @@ struct session_options {
     double memory_limit; /* MiB; 0: the device's own */
     bool json, tuning;
     struct profiling_options profiling; /* of the commands that have PROFILING_OPTIONS */
+    bool plan; /* of commands that have PLAN_OPTION: print the plan of memory and stop */
 };
 #define SESSION_DEFAULTS .device = "auto", .tuning = true
 
@@ -56,6 +57,12 @@ extern const char
     { \
         .name = "chat_template", OPTION_STRING(type, session.chat_template), .value = "NAME", \
         .help = "chatml, smollm2, llama2, llama3, mistral, qwen2, qwen3, zephyr; otherwise the model's own" \
+    }
+
+#define PLAN_OPTION(type) \
+    { \
+        .name = "plan", OPTION_BOOL(type, session.plan), .command_line_only = true, \
+        .help = "print what memory it takes, and what to lower where that does not fit, and stop; a config.json is enough for --model" \
     }
 
 struct session {

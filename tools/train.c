@@ -4,6 +4,7 @@
 #include "mosld/adapter/adapter_file.h"
 #include "mosld/io/json.h"
 #include "mosld/train/trainer.h"
+#include "tools/plan.h"
 #include "tools/train_options.h"
 
 #include <math.h>
@@ -21,6 +22,9 @@ struct training {
     double last_loss, last_eval;
     char *saved;
     uint64_t steps, skipped;
+    struct mosld_memory memory;              /* as planned */
+    struct mosld_adapter_params from_adapter; /* of init_adapter */
+    struct plan plan;                        /* for when it does not fit; rows 0: not made yet */
 };
 
 /* ---- tasks ---- */
@@ -61,12 +65,29 @@ static enum rt_status load_tasks(struct training *t, const struct option_list *l
 
 /* ---- what is told while it runs ---- */
 
-static void print_memory(const struct mosld_train_plan *p)
+static void print_memory(const struct mosld_memory *m)
 {
     double mib = 1 << 20;
-    fprintf(stderr, "  memory     %.0f MiB: weights %.0f, adapter %.1f, activations %.0f, scratch %.0f\n",
-            (double)(p->weights + p->adapter + p->activations + p->scratch) / mib, (double)p->weights / mib,
-            (double)p->adapter / mib, (double)p->activations / mib, (double)p->scratch / mib);
+    fprintf(stderr, "  memory     %.0f MiB: weights %.0f, adapter %.1f, activations %.0f, scratch %.0f", (double)mosld_memory_total(m) / mib,
+            (double)m->weights / mib, (double)m->adapter / mib, (double)m->activations / mib, (double)m->scratch / mib);
+    if (m->staging)
+        fprintf(stderr, ", staging %.0f", (double)m->staging / mib);
+    fprintf(stderr, "\n");
+    if (m->recomputed)
+        fprintf(stderr, "  recomputed %u of %u layers in backward: %.1f %% more products\n", m->recomputed, m->trained, 100 * m->again);
+}
+
+/* The plan of the run as a request that can be changed. */
+static void note_plan(struct training *t, uint32_t tokens, uint32_t targets, uint32_t longest)
+{
+    const struct mosld_train_config *c = &t->config;
+    t->plan = (struct plan){.kind = PLAN_TRAIN, .dev = t->s.dev, .model = t->o.session.model, .rows = c->per_device_train_batch_size, .length = longest,
+                            .accumulation = c->gradient_accumulation_steps,
+                            .request = {.file = t->s.file, .weights = t->o.session.weights - 1, .positions = longest, .adapter = &t->config.adapter,
+                                        .given_mask = t->o.dropout_mask != NULL, .checkpointing = c->gradient_checkpointing,
+                                        .pass = {.max_tokens = tokens, .max_targets = targets, .trains = true}}};
+    if (t->o.init_adapter && mosld_adapter_read_params(t->o.init_adapter, &t->from_adapter, NULL) == RT_OK)
+        t->plan.request.adapter = &t->from_adapter;
 }
 
 static void on_planned(void *user, const struct mosld_train_plan *p)
@@ -79,7 +100,7 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
         mosld_adapter_read_params(t->o.init_adapter, &a, NULL);
     fprintf(stderr, "  device     %s (%s)\n", info->name, info->driver);
     fprintf(stderr, "  model      %s: %s, %u layers, %.1f M parameters\n", t->o.session.model, mosld_arch_name(c->arch),
-            c->num_layers, (double)p->model_parameters / 1e6);
+            c->num_layers, (double)p->memory.model_parameters / 1e6);
     fprintf(stderr, "  adapter    %s, r %u, alpha %g", mosld_method_names[a.method], a.r, a.lora_alpha);
     if (mosld_has_router(&a))
         fprintf(stderr, ", %u%s experts, top %u", a.num_experts[0], a.n_num_experts > 1 ? "..." : "", a.top_k);
@@ -88,9 +109,9 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
     for (int i = 0; i < MOSLD_LINEARS; i++)
         if (a.targets[i])
             fprintf(stderr, " %s", mosld_linear_names[i]);
-    fprintf(stderr, "\n  trainable  %llu of %llu parameters, %.3f %%\n", (unsigned long long)p->parameters,
-            (unsigned long long)(p->parameters + p->model_parameters),
-            100.0 * (double)p->parameters / (double)(p->parameters + p->model_parameters));
+    fprintf(stderr, "\n  trainable  %llu of %llu parameters, %.3f %%\n", (unsigned long long)p->memory.parameters,
+            (unsigned long long)(p->memory.parameters + p->memory.model_parameters),
+            100.0 * (double)p->memory.parameters / (double)(p->memory.parameters + p->memory.model_parameters));
     for (size_t i = 0; i < t->n; i++)
         fprintf(stderr, "  task       %s: %zu rows, %zu tokens, %zu of them targets%s\n", t->tasks[i].name,
                 t->tasks[i].examples.n, t->tasks[i].examples.counts.tokens, t->tasks[i].examples.counts.targets,
@@ -98,7 +119,9 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
     fprintf(stderr, "  plan       %llu steps, %.3g epochs of %llu rows, %u tokens a pass, %llu warm-up steps\n",
             (unsigned long long)p->steps, p->epochs, (unsigned long long)p->epoch_rows, p->most_tokens,
             (unsigned long long)p->warmup);
-    print_memory(p);
+    print_memory(&p->memory);
+    t->memory = p->memory;
+    note_plan(t, p->most_tokens, p->most_targets, t->s.model->positions);
     if (mosld_has_router(&a))
         fprintf(stderr, "  note       a mixture cannot be merged into the model, and only mosld runs it\n");
     t->steps = p->steps;
@@ -178,6 +201,14 @@ static enum rt_status train(struct training *t, const struct options *given, str
     if (!st)
         st = load_tasks(t, &t->o.eval_task, MOSLD_SPLIT_VALIDATION, (uint64_t)t->o.eval_limit, &t->eval_tasks,
                         &t->eval_views, &t->n_eval, err);
+    if (!st && !t->n) { /* a plan without data: every row is as long as it may be, and every token a target */
+        RT_TRY(session_open_device(&t->s, &t->o.session, err));
+        uint64_t tokens = (uint64_t)t->config.per_device_train_batch_size * t->config.max_length;
+        if (tokens > UINT32_MAX)
+            return rt_fail(err, RT_USAGE, "per_device_train_batch_size x max_length: %llu tokens are more than a pass can have", (unsigned long long)tokens);
+        note_plan(t, (uint32_t)tokens, (uint32_t)tokens, t->config.max_length);
+        return plan_print(&t->plan, t->o.session.json, stdout, err);
+    }
     uint32_t longest = 2;
     for (size_t i = 0; i < t->n + t->n_eval && !st; i++) {
         uint32_t l = i < t->n ? t->tasks[i].examples.counts.longest : t->eval_tasks[i - t->n].examples.counts.longest;
@@ -206,7 +237,7 @@ static enum rt_status train(struct training *t, const struct options *given, str
                                         .init_adapter = t->o.init_adapter,
                                         .dropout_mask = t->o.dropout_mask,
                                         .dump_gradients = t->o.dump_gradients,
-                                        .plan_only = t->o.plan,
+                                        .plan_only = t->o.session.plan,
                                         .interrupted = &session_interrupted,
                                         .events = {.user = t,
                                                    .planned = on_planned,
@@ -217,6 +248,11 @@ static enum rt_status train(struct training *t, const struct options *given, str
                                                    .note = on_note}};
     st = mosld_train(&params, err);
     cJSON_Delete(effective);
+    if (t->plan.rows && (st == RT_NO_MEMORY || (!st && t->o.session.plan))) {
+        struct rt_error unwanted; /* the run's own sentence stands */
+        enum rt_status planned = plan_print(&t->plan, t->o.session.json && t->o.session.plan, t->o.session.plan ? stdout : stderr, &unwanted);
+        (void)planned;
+    }
     return st;
 }
 
@@ -233,6 +269,10 @@ static enum rt_status print_end(struct training *t, struct rt_error *err)
             cJSON_AddItemToObject(json, "eval_loss",
                                   isfinite(t->last_eval) ? cJSON_CreateNumber(t->last_eval) : cJSON_CreateNull());
         cJSON_AddNumberToObject(json, "skipped_steps", (double)t->skipped);
+        struct rt_statistics held;
+        rt_get_statistics(t->s.dev, &held);
+        cJSON_AddNumberToObject(json, "planned_bytes", (double)mosld_memory_total(&t->memory));
+        cJSON_AddNumberToObject(json, "held_bytes", (double)held.most_allocated);
         st = profiling_report(&t->s.profiling, json, err);
         char *text = cJSON_PrintUnformatted(json);
         if (text)
@@ -245,6 +285,10 @@ static enum rt_status print_end(struct training *t, struct rt_error *err)
                 "%llu of %llu steps were skipped: their loss or gradient was not finite; a lower --learning-rate may "
                 "help\n",
                 (unsigned long long)t->skipped, (unsigned long long)t->steps);
+    struct rt_statistics used;
+    rt_get_statistics(t->s.dev, &used);
+    fprintf(stderr, "At most %.1f MiB of memory were held, %.1f MiB were planned.\n", (double)used.most_allocated / (1 << 20),
+            (double)mosld_memory_total(&t->memory) / (1 << 20));
     fprintf(stderr, "The adapter is in %s; its course is in %s/metrics.jsonl. Next, for example:\n"
                     "  mosld generate --model %s --adapter %s %s\n", t->o.out, t->o.out, t->o.session.model, t->o.out,
             t->s.has_chat ? "--chat" : "--prompt TEXT");
@@ -256,7 +300,7 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     struct training *t = state;
     RT_TRY(train_options_resolve(&t->o, given, &t->config, &t->example, err));
     RT_TRY(train(t, given, err));
-    return t->o.plan ? RT_OK : print_end(t, err);
+    return t->o.session.plan ? RT_OK : print_end(t, err);
 }
 
 static void finish(void *state)

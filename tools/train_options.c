@@ -20,7 +20,6 @@ const struct option train_option_table[] = {
     {.name = "task",
      OPTION_STRINGS(T, task),
      .value = "NAME=FILE[:WEIGHT]",
-     .required = true,
      .section = "Data",
      .help = "rows to learn: a file, or a folder with train.jsonl; may be given again; a weight multiplies the task's "
              "rows an epoch"},
@@ -114,8 +113,9 @@ const struct option train_option_table[] = {
      OPTION_INT(T, seed, 0, OPTION_INT_MAX),
      .help = "of start values, order and dropout; the same seed gives the same bits"},
     {.name = "gradient_checkpointing",
-     OPTION_BOOL(T, gradient_checkpointing),
-     .help = "not there yet; accepted when false"},
+     OPTION_CHOICE(T, gradient_checkpointing, mosld_checkpointing_names),
+     .help = "keep less of the layers for backward and compute it again there, to the same bits; auto: of as few layers as "
+             "fit the memory (--memory-limit); true: of all but one"},
 
     {.name = "out",
      OPTION_STRING(T, out),
@@ -126,7 +126,7 @@ const struct option train_option_table[] = {
      OPTION_CONFIG,
      .value = "FILE",
      .help = "these options as a JSON object; the command line wins; a run.json serves too"},
-    {.name = "plan", OPTION_BOOL(T, plan), .command_line_only = true, .help = "print steps and memory, and stop"},
+    PLAN_OPTION(T),
     {.name = "logging_steps",
      OPTION_INT(T, logging_steps, 1, BIG),
      .help = "a line of text every so many steps; metrics.jsonl has every step"},
@@ -253,12 +253,10 @@ enum rt_status train_options_resolve(T *o, const struct options *given, struct m
                                      struct mosld_example_options *example, struct rt_error *err)
 {
     apply_preset(o, given);
-    if (!o->out && !o->plan)
+    if (!o->task.n && !(o->session.plan && options_given(given, "max_length")))
+        return rt_fail(err, RT_USAGE, "--task is missing: rows to learn, NAME=FILE (a plan does without where --max-length is given)");
+    if (!o->out && !o->session.plan)
         return rt_fail(err, RT_USAGE, "--out is missing: the folder that the run is written to");
-    if (o->gradient_checkpointing)
-        return rt_fail(
-            err, RT_USAGE,
-            "gradient_checkpointing: this version does not have it; lower per_device_train_batch_size or max_length");
     if (o->load_best_model_at_end && !o->eval_task.n)
         return rt_fail(err, RT_USAGE, "load_best_model_at_end: needs an --eval-task to tell which is best");
     *c = (struct mosld_train_config){.learning_rate = o->learning_rate,
@@ -280,6 +278,7 @@ enum rt_status train_options_resolve(T *o, const struct options *given, struct m
                                      .save_total_limit = (uint64_t)o->save_total_limit,
                                      .max_length = (uint32_t)o->max_length,
                                      .packing = o->packing,
+                                     .gradient_checkpointing = (enum mosld_checkpointing)o->gradient_checkpointing,
                                      .sequential = o->train_sampling_strategy == 1,
                                      .load_best_model_at_end = o->load_best_model_at_end,
                                      .seed = (uint64_t)o->seed};

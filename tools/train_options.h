@@ -11,15 +11,15 @@ struct train_options {
     struct option_list task, eval_task, target_modules;
     struct option_ints num_experts;
     char *out, *resume_from_checkpoint, *init_adapter, *dropout_mask, *dump_gradients;
-    bool plan, overwrite_output_dir;
+    bool overwrite_output_dir;
     int preset, method, dropout_on, init_lora_weights, lr_scheduler_type, train_sampling_strategy, prompt_format,
-        choice_format;
+        choice_format, gradient_checkpointing;
     int64_t r, top_k, per_device_train_batch_size, per_device_eval_batch_size, gradient_accumulation_steps, max_steps;
     int64_t logging_steps, eval_steps, save_steps, save_total_limit, max_length, seed, eval_limit;
     double lora_alpha, dropout, lora_dropout, router_aux_loss_coef, learning_rate, warmup_steps, warmup_ratio,
         weight_decay, max_grad_norm;
     double adam_beta1, adam_beta2, adam_epsilon, num_train_epochs;
-    bool use_rslora, packing, completion_only_loss, assistant_only_loss, load_best_model_at_end, gradient_checkpointing;
+    bool use_rslora, packing, completion_only_loss, assistant_only_loss, load_best_model_at_end;
 };
 
 extern const struct option train_option_table[];

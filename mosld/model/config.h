@@ -61,6 +61,7 @@ const char *mosld_rope_name(enum mosld_rope rope); /* "default" */
 /* Reads the config of a Hugging Face folder or a .gguf file; no weight is looked at. RT_BAD_FILE names file and key. */
 enum rt_status mosld_config_load(const char *path, struct mosld_config *out, struct rt_error *err);
 enum rt_status mosld_config_from_folder(const char *folder, struct mosld_config *out, struct rt_error *err);
+enum rt_status mosld_config_from_json(const char *path, struct mosld_config *out, struct rt_error *err); /* a config.json alone */
 enum rt_status mosld_config_from_gguf(const struct gguf *g, struct mosld_config *out, struct rt_error *err);
 
 /* Inverse frequencies of RoPE, scaling applied: the angle of position p and pair i is p * inv_freq[i]. inv_freq:

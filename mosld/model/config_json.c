@@ -376,19 +376,25 @@ static enum rt_status read_config(struct reader *r)
     return st == RT_OK ? config_finish(r->c, r->path, r->err) : st;
 }
 
-enum rt_status mosld_config_from_folder(const char *folder, struct mosld_config *out, struct rt_error *err)
+enum rt_status mosld_config_from_json(const char *path, struct mosld_config *out, struct rt_error *err)
 {
     *out = (struct mosld_config){0};
-    char *path = file_join(folder, "config.json");
-    if (!path)
-        return rt_fail(err, RT_NO_MEMORY, "%s: no memory", folder);
     cJSON *json = NULL;
     enum rt_status st = json_read_file(path, MAX_CONFIG_BYTES, &json, err);
     if (st == RT_OK)
         st = read_config(&(struct reader){.json = json, .path = path, .c = out, .err = err});
+    cJSON_Delete(json);
+    return st;
+}
+
+enum rt_status mosld_config_from_folder(const char *folder, struct mosld_config *out, struct rt_error *err)
+{
+    char *path = file_join(folder, "config.json");
+    if (!path)
+        return rt_fail(err, RT_NO_MEMORY, "%s: no memory", folder);
+    enum rt_status st = mosld_config_from_json(path, out, err);
     if (st == RT_OK)
         st = read_generation_config(folder, out, err);
-    cJSON_Delete(json);
     free(path);
     return st;
 }

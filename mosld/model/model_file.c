@@ -15,7 +15,7 @@
 struct mosld_model_file {
     char *path;
     struct mosld_config config;
-    struct gguf *gguf;         /* one of these */
+    struct gguf *gguf;         /* one of these; neither: the config alone */
     struct safetensors *shards;
     struct mosld_weight *weights;
     uint32_t n_weights;
@@ -87,6 +87,17 @@ struct found {
     const uint8_t *data;
 };
 
+/* What a tensor would be, by the config alone. */
+static struct found imagined(const struct mosld_model_file *f, const struct mosld_weight *w, const char *name, bool vector)
+{
+    const char *type = f->config.dtype;
+    enum dtype dtype = strcmp(type, "float32") == 0 ? DTYPE_F32 : strcmp(type, "float16") == 0 ? DTYPE_F16 : DTYPE_BF16;
+    struct found t = {f->path, name, dtype, vector ? 1 : 2, {w->rows, w->cols}, NULL};
+    if (vector)
+        t.shape[0] = w->cols;
+    return t;
+}
+
 static bool find(const struct mosld_model_file *f, const char *name, struct found *out)
 {
     if (f->gguf) {
@@ -137,10 +148,10 @@ static enum rt_status add_weight(struct mosld_model_file *f, const struct slot *
     snprintf(w->name, sizeof w->name, "%s%s", hf_prefix, slot->hf);
     char file_name[80];
     snprintf(file_name, sizeof file_name, "%s%s", f->gguf ? gguf_prefix : hf_prefix, f->gguf ? slot->gguf : slot->hf);
-    struct found t;
-    if (!find(f, file_name, &t))
-        return rt_fail(err, RT_BAD_FILE, "%s: the tensor %s is missing", f->path, file_name);
     bool vector = slot->rows == SIZE_ONE;
+    struct found t = imagined(f, w, file_name, vector);
+    if ((f->gguf || f->shards) && !find(f, file_name, &t))
+        return rt_fail(err, RT_BAD_FILE, "%s: the tensor %s is missing", f->path, file_name);
     if (!has_shape(&t, w, vector)) {
         char got[160], want[64];
         uint64_t wanted[2] = {w->rows, w->cols};
@@ -236,28 +247,48 @@ static int compare_names(const void *a, const void *b, void *file)
     return strcmp(f->weights[*(const uint32_t *)a].name, f->weights[*(const uint32_t *)b].name);
 }
 
-static enum rt_status open_source(struct mosld_model_file *f, struct rt_error *err)
+static bool has_weights(const char *folder)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
+    bool found = false;
+    for (int i = 0; i < 2 && !found; i++) {
+        char *path = file_join(folder, names[i]);
+        found = !path || file_is_regular(path); /* no memory: said when it is opened */
+        free(path);
+    }
+    return found;
+}
+
+static bool is_json(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 5 && strcmp(path + n - 5, ".json") == 0;
+}
+
+static enum rt_status open_source(struct mosld_model_file *f, bool shapes, struct rt_error *err)
 {
     enum rt_status st;
+    if (shapes && is_json(f->path) && file_is_regular(f->path))
+        return mosld_config_from_json(f->path, &f->config, err);
     if (file_is_folder(f->path)) {
         st = mosld_config_from_folder(f->path, &f->config, err);
-        return st == RT_OK ? safetensors_open_folder(f->path, &f->shards, err) : st;
+        return st == RT_OK && !(shapes && !has_weights(f->path)) ? safetensors_open_folder(f->path, &f->shards, err) : st;
     }
     st = gguf_open(f->path, &f->gguf, err);
     return st == RT_OK ? mosld_config_from_gguf(f->gguf, &f->config, err) : st;
 }
 
-enum rt_status mosld_model_file_open(const char *path, struct mosld_model_file **out, struct rt_error *err)
+static enum rt_status open_file(const char *path, bool shapes, struct mosld_model_file **out, struct rt_error *err)
 {
     *out = NULL;
     struct mosld_model_file *f = calloc(1, sizeof *f);
     if (!f)
         return rt_fail(err, RT_NO_MEMORY, "%s: no memory to open it", path);
     f->path = strdup(path);
-    enum rt_status st = f->path ? open_source(f, err) : rt_fail(err, RT_NO_MEMORY, "%s: no memory to open it", path);
+    enum rt_status st = f->path ? open_source(f, shapes, err) : rt_fail(err, RT_NO_MEMORY, "%s: no memory to open it", path);
     if (st == RT_OK)
         st = add_weights(f, err);
-    if (st == RT_OK)
+    if (st == RT_OK && (f->gguf || f->shards))
         st = check_unexpected(f, err);
     if (st != RT_OK) {
         mosld_model_file_close(&f);
@@ -268,6 +299,16 @@ enum rt_status mosld_model_file_open(const char *path, struct mosld_model_file *
     qsort_r(f->by_name, f->n_weights, sizeof *f->by_name, compare_names, f);
     *out = f;
     return RT_OK;
+}
+
+enum rt_status mosld_model_file_open(const char *path, struct mosld_model_file **out, struct rt_error *err)
+{
+    return open_file(path, false, out, err);
+}
+
+enum rt_status mosld_model_file_open_shapes(const char *path, struct mosld_model_file **out, struct rt_error *err)
+{
+    return open_file(path, true, out, err);
 }
 
 void mosld_model_file_close(struct mosld_model_file **file)
@@ -343,6 +384,8 @@ static enum rt_status take_row(const struct mosld_model_file *f, const struct mo
 static enum rt_status check_range(const struct mosld_model_file *f, const struct mosld_weight *w, uint32_t row0,
                                   uint32_t n, struct rt_error *err)
 {
+    if (!w->data)
+        return rt_fail(err, RT_FAILED, "%s: there are no weights to read: it is a config alone", f->path);
     if (row0 <= w->rows && n <= w->rows - row0)
         return RT_OK;
     return rt_fail(err, RT_FAILED, "%s: rows %u to %llu of tensor %s were asked for, it has %u", f->path, row0,

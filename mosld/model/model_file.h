@@ -31,6 +31,9 @@ struct mosld_model_file;
 
 /* Opens a Hugging Face folder or a .gguf file. RT_BAD_FILE names file and tensor. After an error *out is NULL. */
 enum rt_status mosld_model_file_open(const char *path, struct mosld_model_file **out, struct rt_error *err);
+/* The same for a plan, which needs no weights: also a folder with no weights in it, or a config.json by its own path. Matrices are then of the
+ * type that the config says (BF16 where it says nothing), and none can be read (RT_FAILED). */
+enum rt_status mosld_model_file_open_shapes(const char *path, struct mosld_model_file **out, struct rt_error *err);
 void mosld_model_file_close(struct mosld_model_file **file); /* NULL is fine; invalidates the weights */
 
 const char *mosld_model_file_path(const struct mosld_model_file *file);

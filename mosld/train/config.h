@@ -3,6 +3,7 @@
 #define MOSLD_TRAIN_CONFIG_H
 
 #include "mosld/adapter/params.h"
+#include "mosld/model/memory.h"
 #include "mosld/train/schedule.h"
 
 struct mosld_train_config {
@@ -19,6 +20,7 @@ struct mosld_train_config {
     uint64_t logging_steps, eval_steps, save_steps, save_total_limit; /* eval_steps, save_steps 0: at the end alone */
     uint32_t max_length;
     bool packing;
+    enum mosld_checkpointing gradient_checkpointing;
     bool sequential;                      /* train_sampling_strategy */
     bool load_best_model_at_end;
     uint64_t seed;

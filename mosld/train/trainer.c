@@ -93,26 +93,14 @@ static enum rt_status measure(struct mosld_run *run, struct rt_error *err)
 }
 
 /* A plan that is more than the device has is told, and not begun. */
-static enum rt_status check_memory(struct mosld_run *run, struct rt_error *err)
+static enum rt_status check_memory(const struct mosld_run *run, const struct mosld_memory *memory, struct rt_error *err)
 {
-    const struct mosld_train_params *p = run->params;
     const double mib = 1 << 20;
-    uint64_t has = rt_device_info(p->model->dev)->limits.memory;
-    uint64_t needs = rt_arena_planned(p->model->arena) + rt_arena_planned(run->adapter->arena) +
-                     rt_arena_planned(run->pass->activations) + rt_arena_planned(run->pass->scratch);
-    char sentence[256];
+    uint64_t has = rt_device_info(run->params->model->dev)->limits.memory, needs = mosld_memory_total(memory);
     if (needs <= has)
         return RT_OK;
-    snprintf(
-        sentence, sizeof sentence,
-        "the run needs %.0f MiB and may use %.0f MiB of the device: lower per_device_train_batch_size or max_length, "
-        "or convert the weights with --weights f16",
-        ceil((double)needs / mib), floor((double)has / mib));
-    if (!p->plan_only)
-        return rt_fail(err, RT_NO_MEMORY, "%s", sentence);
-    if (p->events.note)
-        p->events.note(p->events.user, sentence);
-    return RT_OK;
+    return rt_fail(err, RT_NO_MEMORY, "the run needs %.0f MiB and may use %.0f MiB of the device", ceil((double)needs / mib),
+                   floor((double)has / mib));
 }
 
 static enum rt_status make_plan(struct mosld_run *run, struct rt_error *err)
@@ -133,28 +121,21 @@ static enum rt_status make_plan(struct mosld_run *run, struct rt_error *err)
     struct mosld_model *model = run->params->model;
     RT_TRY(mosld_adapter_create(model->dev, &model->config, &run->adapter_params, true, run->params->dropout_mask != NULL,
                              &run->adapter, err));
-    RT_TRY(mosld_pass_create(
+    RT_TRY(mosld_pass_create_fitting(
         model, run->adapter,
         &(struct mosld_pass_params){.max_tokens = run->most_tokens, .max_targets = run->most_targets, .trains = true},
-        &run->pass, err));
-    if (run->params->events.planned) {
-        struct mosld_train_plan plan = {.steps = run->plan.steps,
-                                        .micro_steps = run->plan.n_micro,
-                                        .epoch_rows = run->plan.epoch_rows,
-                                        .epochs = run->plan.epochs,
-                                        .warmup =
-                                            mosld_warmup_updates(c->warmup_steps, c->warmup_ratio, run->plan.steps),
-                                        .most_tokens = run->most_tokens,
-                                        .most_targets = run->most_targets,
-                                        .parameters = run->adapter->parameters,
-                                        .model_parameters = model->parameters,
-                                        .weights = rt_arena_planned(model->arena),
-                                        .adapter = rt_arena_planned(run->adapter->arena),
-                                        .activations = rt_arena_planned(run->pass->activations),
-                                        .scratch = rt_arena_planned(run->pass->scratch)};
+        c->gradient_checkpointing, &run->pass, err));
+    struct mosld_train_plan plan = {.steps = run->plan.steps,
+                                    .micro_steps = run->plan.n_micro,
+                                    .epoch_rows = run->plan.epoch_rows,
+                                    .epochs = run->plan.epochs,
+                                    .warmup = mosld_warmup_updates(c->warmup_steps, c->warmup_ratio, run->plan.steps),
+                                    .most_tokens = run->most_tokens,
+                                    .most_targets = run->most_targets};
+    mosld_memory_of(model, run->adapter, run->pass, &plan.memory);
+    if (run->params->events.planned)
         run->params->events.planned(run->params->events.user, &plan);
-    }
-    return check_memory(run, err);
+    return check_memory(run, &plan.memory, err);
 }
 
 /* ---- evaluation ---- */

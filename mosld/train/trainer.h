@@ -14,6 +14,7 @@
 
 #include "mosld/adapter/adapter.h"
 #include "mosld/data/example.h"
+#include "mosld/model/memory.h"
 #include "mosld/model/model.h"
 #include "mosld/train/config.h"
 
@@ -31,8 +32,7 @@ struct mosld_train_plan { /* what a run takes: for the header, and for --plan, w
     uint64_t steps, micro_steps, epoch_rows, warmup;
     double epochs;
     uint32_t most_tokens, most_targets;    /* of a micro-batch */
-    uint64_t parameters, model_parameters; /* trainable; of the model */
-    uint64_t weights, adapter, activations, scratch; /* bytes on the device */
+    struct mosld_memory memory;
 };
 
 struct mosld_train_progress { /* after a step */
@@ -68,7 +68,7 @@ struct mosld_train_params {
     const char *resume;            /* NULL: begin anew; a checkpoint folder; "last": the newest in `out` */
     bool overwrite;                /* a run is in `out` already: remove its files instead of refusing */
     const char *init_adapter, *dropout_mask, *dump_gradients; /* NULL: none */
-    bool plan_only;                /* report the plan and return */
+    bool plan_only;                /* report the plan and return: RT_NO_MEMORY where it does not fit */
     const volatile sig_atomic_t
         *interrupted; /* not 0: finish the step, write a checkpoint, return RT_INTERRUPTED. May be NULL. */
     struct mosld_train_events events;
