@@ -16,10 +16,32 @@ if(NOT MOSLD_GLSLANG AND NOT MOSLD_GLSLC)
 endif()
 set(MOSLD_CMAKE_DIR ${CMAKE_CURRENT_LIST_DIR})
 
+# Shaders that ask for cooperative matrices stand in shaders/spv/ as SPIR-V too, which tools/matrix_shaders.sh made: Debian 12's compilers
+# do not know the extension. A compiler that does is preferred.
+if(NOT DEFINED MOSLD_COMPILES_MATRICES)
+    set(probe ${CMAKE_CURRENT_BINARY_DIR}/probe.comp)
+    file(WRITE ${probe} "#version 450\n#extension GL_KHR_memory_scope_semantics : require\n#extension GL_KHR_cooperative_matrix : require\n"
+        "layout(local_size_x = 32) in;\nvoid main() { coopmat<float, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator> m; }\n")
+    if(MOSLD_GLSLANG)
+        execute_process(COMMAND ${MOSLD_GLSLANG} -V --quiet --target-env vulkan1.2 -o ${probe}.spv ${probe} RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+    else()
+        execute_process(COMMAND ${MOSLD_GLSLC} --target-env=vulkan1.2 -o ${probe}.spv ${probe} RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+    endif()
+    if(failed)
+        set(compiles OFF)
+    else()
+        set(compiles ON)
+    endif()
+    set(MOSLD_COMPILES_MATRICES ${compiles} CACHE BOOL "The GLSL compiler knows GL_KHR_cooperative_matrix")
+    mark_as_advanced(MOSLD_COMPILES_MATRICES)
+endif()
+
 # A rule that makes `out` from `source` with `defines`.
 function(mosld_compile_shader source out defines)
-    if(source MATCHES "\\.spv$") # what this machine's compiler may be too old for, made elsewhere
-        add_custom_command(OUTPUT ${out} COMMAND ${CMAKE_COMMAND} -E copy ${source} ${out} DEPENDS ${source} VERBATIM)
+    get_filename_component(name ${out} NAME)
+    set(made ${CMAKE_SOURCE_DIR}/shaders/spv/${name})
+    if(EXISTS ${made} AND NOT MOSLD_COMPILES_MATRICES)
+        add_custom_command(OUTPUT ${out} COMMAND ${CMAKE_COMMAND} -E copy ${made} ${out} DEPENDS ${made} VERBATIM)
         return()
     endif()
     set(debug "")
@@ -28,7 +50,7 @@ function(mosld_compile_shader source out defines)
     endif()
     set(compiled ${out})
     set(optimise "")
-    if(MOSLD_SPIRV_OPT AND NOT MOSLD_SHADER_DEBUG)
+    if(MOSLD_SPIRV_OPT AND NOT MOSLD_SHADER_DEBUG AND NOT EXISTS ${made}) # an optimiser may be older than the compiler
         set(compiled ${out}.raw)
         set(optimise COMMAND ${MOSLD_SPIRV_OPT} -O ${compiled} -o ${out})
     endif()

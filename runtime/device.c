@@ -148,10 +148,11 @@ static enum rt_status choose(const struct rt_device_info *list, size_t count, co
     return no_match(list, count, name, found ? "more than one device has this in its name" : "no device has this in its name", err);
 }
 
-static void limit_memory(struct rt_device *dev, uint64_t limit)
+static void apply(struct rt_device *dev, const struct rt_device_params *params)
 {
-    if (limit && limit < dev->info.limits.memory)
-        dev->info.limits.memory = limit;
+    if (params->memory_limit && params->memory_limit < dev->info.limits.memory)
+        dev->info.limits.memory = params->memory_limit;
+    dev->info.precision = params->precision;
 }
 
 enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_device **out, struct rt_error *err)
@@ -164,7 +165,7 @@ enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_d
     if (params->name && strcmp(params->name, "host") == 0) {
         enum rt_status opened = rt_host_open(params, out, err);
         if (opened == RT_OK)
-            limit_memory(*out, params->memory_limit);
+            apply(*out, params);
         return opened;
     }
     struct rt_device_info *list;
@@ -188,7 +189,7 @@ enum rt_status rt_device_open(const struct rt_device_params *params, struct rt_d
     }
     if (st == RT_OK) {
         (*out)->info.index = list[chosen].index;
-        limit_memory(*out, params->memory_limit);
+        apply(*out, params);
     }
     free(list);
     return st;

@@ -53,6 +53,15 @@ struct rt_limits {
     uint32_t max_size[3];
     uint32_t max_groups[3];
     uint32_t subgroup_size;
+    uint32_t matrix[3];       /* with RT_CAP_COOPERATIVE_MATRIX: M, N and K of f16 inputs and f32 sums */
+    uint32_t matrix_subgroup; /* and the size of the subgroups that share one */
+};
+
+/* What arithmetic in f32 may be given up for; names as PyTorch's float32_matmul_precision. */
+enum rt_precision {
+    RT_PRECISION_HIGH,    /* the default: inputs split into several of a shorter type where that loses next to nothing */
+    RT_PRECISION_HIGHEST, /* f32 throughout */
+    RT_PRECISION_MEDIUM,  /* inputs rounded to f16 */
 };
 
 struct rt_device_info {
@@ -65,6 +74,7 @@ struct rt_device_info {
     uint32_t vendor_id, device_id;
     uint8_t uuid[16];     /* deviceUUID: two drivers for one GPU share it */
     uint32_t caps;        /* enum rt_cap, after clamping */
+    enum rt_precision precision; /* of an open device: what it was opened with */
     struct rt_limits limits;
 };
 
@@ -83,6 +93,7 @@ struct rt_device_params {
     double submit_budget;   /* seconds a submission may take; 0: 0.1 */
     bool validate;          /* load the validation layer (also: environment MOSLD_VALIDATE=1) with synchronization
                              * validation; RT_NO_DEVICE if it is absent */
+    enum rt_precision precision;
     bool no_pipeline_cache; /* neither read nor write the cache on disk */
     bool serialize;         /* wait after every kernel, to find the one that hangs (MOSLD_SERIALIZE=1) */
     enum rt_capture capture; /* what the driver shall remember of kernels, for rt_kernel_describe; it makes building slower */
@@ -156,7 +167,9 @@ enum rt_access { RT_READ = 1, RT_WRITE = 2, RT_READ_WRITE = 3 };
 
 #define RT_MAX_BINDINGS 8
 
-/* One shader variant with its interface. Static data: the address is the identity. Binding i of set 0 is bindings[i]. */
+/* One shader variant with its interface. Static data: the address is the identity. Binding i of set 0 is bindings[i]. "NAME#7" is
+ * variant NAME with 7 for its specialisation constant 0. Kernels of cooperative matrices are given limits.matrix and
+ * limits.matrix_subgroup as constants 100 .. 103. */
 struct rt_kernel {
     const char *name; /* of the variant in shaders/manifest.txt, for example "matmul_nt.q4_1" */
     uint32_t push_size;

@@ -7,7 +7,10 @@
  * is taken:
  *
  *     atol = 2 eps n, rtol = 4 eps (the scale, and what is added). A product that is left out or taken twice is off by
- * about 1/2. */
+ * about 1/2.
+ *
+ * Variants that round their inputs to f16 (op_variant.rounding, e): n errors of e |x w| at most, about e / 8 in the mean square and
+ * independent, add up to e sqrt(n) / 8; the largest of thousands of outputs is five times that at most. */
 #include "mosld/ops/matmul_common.h"
 #include "tests/support/op_test.h"
 
@@ -61,6 +64,7 @@ static void run_case(const struct op *op, enum op_wtype type, uint32_t rows, uin
         .seed = seed,
         .rtol = 4 * FLT_EPSILON,
         .atol = 2 * FLT_EPSILON * (x_cols + 1),
+        .spread = sqrt(x_cols + 1),
         .b = {{.n = (uint64_t)rows * p.x_stride},
               {.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k},
               {.n = y_size},

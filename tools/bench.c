@@ -15,7 +15,7 @@
 struct bench_options {
     char *model, *shapes, *device, *tokens;
     int64_t threads, cube, r, top_k, ops_experts, rounds, steps;
-    int weights;
+    int weights, matmul_precision;
     double seconds;
     struct option_list what, methods, targets;
     struct option_ints experts;
@@ -36,6 +36,9 @@ static const struct option table[] = {
      OPTION_STRING(FIELD, shapes),
      .value = "NAME",
      .help = "random weights in the shapes of a known model instead, such as smollm2-135m or llama-3.2-1b"},
+    {.name = "matmul_precision",
+     OPTION_CHOICE(FIELD, matmul_precision, session_precisions),
+     .help = "as for train: high, highest or medium"},
     {.name = "weights",
      OPTION_CHOICE(FIELD, weights, weight_names),
      .help = "type of the frozen weights in memory; file: as they are, f32 with --shapes"},
@@ -262,7 +265,8 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     if (o->tune)
         return tune(o, err);
     struct bench_report report = {.model_name = o->model ? o->model : o->shapes ? o->shapes : "smollm2-135m"};
-    struct rt_device_params params = {.name = o->device, .threads = (int)o->threads};
+    struct rt_device_params params = {.name = o->device, .threads = (int)o->threads,
+                                      .precision = (enum rt_precision)o->matmul_precision};
     enum rt_status st = check(o, &report.batch, err);
     if (!st)
         st = profiling_params(&o->profiling, &params, err);

@@ -17,6 +17,8 @@
 
 const char *const session_weights[] = {"file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL};
 
+const char *const session_precisions[] = {"high", "highest", "medium", NULL};
+
 /* ---- opening ---- */
 
 static enum rt_status open_chat(struct session *s, const struct session_options *o, struct rt_error *err)
@@ -72,7 +74,8 @@ struct mosld_encoder session_encoder(const struct session *s)
 enum rt_status session_open_device(struct session *s, const struct session_options *o, struct rt_error *err)
 {
     struct rt_device_params params = {
-        .name = o->device, .threads = (int)o->threads, .memory_limit = (uint64_t)(o->memory_limit * 1048576)};
+        .name = o->device, .threads = (int)o->threads, .memory_limit = (uint64_t)(o->memory_limit * 1048576),
+        .precision = (enum rt_precision)o->matmul_precision};
     RT_TRY(profiling_params(&o->profiling, &params, err));
     RT_TRY(rt_device_open(&params, &s->dev, err));
     if (o->tuning)

@@ -18,7 +18,7 @@
 /* Options that every such command has; a command's values begin with this. */
 struct session_options {
     char *model, *adapter, *device, *chat_template;
-    int weights;
+    int weights, matmul_precision;
     int64_t threads;
     double memory_limit; /* MiB; 0: the device's own */
     bool json, tuning;
@@ -29,6 +29,8 @@ struct session_options {
 
 extern const char
     *const session_weights[]; /* names for the option `weights`: "file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1" */
+
+extern const char *const session_precisions[]; /* of enum rt_precision, in its order */
 
 #define SESSION_OPTIONS(type) \
     {.name = "model", \
@@ -47,6 +49,10 @@ extern const char
         {.name = "weights", \
          OPTION_CHOICE(type, session.weights, session_weights), \
          .help = "type of the frozen weights in memory; file: as they are"}, \
+        {.name = "matmul_precision", \
+         OPTION_CHOICE(type, session.matmul_precision, session_precisions), \
+         .help = "of the model's products on a GPU with matrix units: high splits the activations in two f16 and rounds quantised weights to f16; " \
+                 "highest is f32 throughout; medium rounds both to f16"}, \
         {.name = "memory_limit", \
          OPTION_REAL(type, session.memory_limit, 0, 1e9), \
          .value = "MIB", \

@@ -110,6 +110,21 @@ bool matmul_fills_a_gpu(uint32_t rows, uint32_t cols)
     return rows > 64 && ((uint64_t)rows + 127) / 128 * (((uint64_t)cols + 63) / 64) >= 64;
 }
 
+bool matmul_has_matrices(const struct rt_device_info *info)
+{
+    const struct rt_limits *l = &info->limits;
+    uint32_t subgroup = l->matrix_subgroup;
+    if (!(info->caps & RT_CAP_COOPERATIVE_MATRIX) || subgroup < 8 || subgroup > 128 || (subgroup & (subgroup - 1)))
+        return false;
+    uint32_t blocks = 128 / subgroup, block_rows = subgroup >= 64 ? 64 : 32, block_columns = 64 * 128 / blocks / block_rows;
+    return block_rows % l->matrix[0] == 0 && block_columns % l->matrix[1] == 0 && 32 % l->matrix[2] == 0 &&
+           blocks * l->matrix[0] * l->matrix[1] <= 1024;
+}
+
+bool matmul_suits_high(const struct rt_device_info *info) { return info->precision == RT_PRECISION_HIGH; }
+
+bool matmul_suits_medium(const struct rt_device_info *info) { return info->precision == RT_PRECISION_MEDIUM; }
+
 bool matmul_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }
 
 bool matmul_has_lanes(const struct rt_device_info *info)

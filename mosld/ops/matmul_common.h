@@ -34,6 +34,10 @@ bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weight
 /* So many outputs that tiles of 128 x 64 still give every part of a large GPU something to do. */
 bool matmul_fills_a_gpu(uint32_t rows, uint32_t cols);
 
+/* Cooperative matrices of a shape that shaders/matmul_coop.comp is cut for. */
+bool matmul_has_matrices(const struct rt_device_info *info);
+bool matmul_suits_high(const struct rt_device_info *info); /* the precision that the device was opened with */
+bool matmul_suits_medium(const struct rt_device_info *info);
 bool matmul_suits_cpu(const struct rt_device_info *info);
 /* Mesa's llvmpipe ends every loop of an invocation, silently, once all its loops together have turned this often, which
  * a sum over a vocabulary can. So the products sum four rows of W a turn, which reaches beyond 200,000 rows. */

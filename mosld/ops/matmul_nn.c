@@ -21,11 +21,18 @@ static void nn_ref(void *const *b, const void *push)
         }
 }
 
-/* A workgroup makes a tile of 64 x 64 outputs, or of 128 rows x 64. */
+/* A workgroup makes a tile of 64 x 64 outputs, of 128 rows x 64, or of 64 rows x 128. */
 static void tile_grid(const void *push, uint32_t groups[3])
 {
     const struct matmul_push *p = push;
     groups[0] = op_groups(p->k, 64);
+    groups[1] = op_groups(p->rows, 64);
+}
+
+static void coop_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->k, 128);
     groups[1] = op_groups(p->rows, 64);
 }
 
@@ -58,6 +65,9 @@ static bool any(const void *push)
     return true;
 }
 
+/* A weight of f32 may be one that learns: with less than f32 only where that was asked for. */
+static bool not_f32(const void *push) { return ((const struct matmul_push *)push)->wtype != OP_W_F32; }
+
 static bool many_tiles(const void *push)
 {
     const struct matmul_push *p = push;
@@ -66,8 +76,11 @@ static bool many_tiles(const void *push)
 
 MATMUL_TESTS(all, any)
 MATMUL_TESTS(large, many_tiles)
+MATMUL_TESTS(frozen, not_f32)
 MATMUL_KERNELS(lanes, "matmul_nn_lanes", lanes_grid)
 MATMUL_KERNELS(rows, "matmul_nn_rows", rows_grid)
+MATMUL_COOP_KERNELS(coop_split, "matmul_nn_coop", coop_grid, "#1")
+MATMUL_COOP_KERNELS(coop, "matmul_nn_coop", coop_grid, "#0")
 MATMUL_KERNELS(wide, "matmul_nn_wide", wide_grid)
 MATMUL_KERNELS(tile, "matmul_nn_tile", tile_grid)
 
@@ -75,6 +88,8 @@ static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_nn},
     MATMUL_VARIANTS(lanes, "lanes", all, matmul_has_lanes, matmul_suits_cpu),
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu),
+    MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_suits_high, true),
+    MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_suits_medium, false),
     MATMUL_VARIANTS(wide, "wide", large, NULL, NULL),
     MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };

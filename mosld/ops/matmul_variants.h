@@ -29,6 +29,26 @@
 #define MATMUL_TEST_OF(type, number, prefix, also) MATMUL_TEST(prefix, type, number, also)
 #define MATMUL_TESTS(prefix, also) OP_W_EACH(MATMUL_TEST_OF, OP_W_NOTHING, prefix, also)
 
+/* By cooperative matrices: the shader once with x split in two f16 and once rounded to one ("#1", "#0"); `rounding`: of inputs that are
+ * rounded. An f16 holds an f16, and a bf16 that is not tiny. */
+#define MATMUL_COOP_KERNEL_OF(type, number, prefix, shader, grid_fn, split)                                            \
+    static const struct op_kernel prefix##_##type = {                                                                  \
+        .kernel = {shader "." #type split, sizeof(struct matmul_push), 4,                                              \
+                   {{"x", RT_READ}, {"w", RT_READ}, {"y", RT_READ_WRITE}, {"other", RT_READ}}},                        \
+        .map = {MATMUL_X, MATMUL_W, MATMUL_Y, MATMUL_OTHER},                                                           \
+        .grid = grid_fn,                                                                                               \
+    };
+#define MATMUL_COOP_KERNELS(prefix, shader, grid, split)                                                               \
+    OP_W_EACH(MATMUL_COOP_KERNEL_OF, OP_W_NOTHING, prefix, shader, grid, split)
+#define MATMUL_COOP_VARIANT_OF(type, number, prefix, label, test, suits_fn, exact)                                     \
+    {                                                                                                                  \
+        .name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .wtypes = 1u << (number),                \
+        .needs = matmul_has_matrices, .suits = suits_fn, .kernels = {&prefix##_##type},                                \
+        .rounding = exact && ((number) == OP_W_F16 || (number) == OP_W_BF16) ? 0 : exact ? 0x1p-11 : 0x1p-10,          \
+    }
+#define MATMUL_COOP_VARIANTS(prefix, label, test, suits, exact)                                                        \
+    OP_W_EACH(MATMUL_COOP_VARIANT_OF, OP_W_COMMA, prefix, label, test, suits, exact)
+
 #define MATMUL_VARIANT(prefix, type, number, label, test, needs_fn, suits_fn)                                          \
     {                                                                                                                  \
         .name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .wtypes = 1u << (number),                \

@@ -47,6 +47,7 @@ struct op_variant {
     uint32_t wtypes; /* weight types it is for, 1 << enum op_wtype each; 0: it reads no frozen weight, or any type */
     bool (*needs)(const struct rt_device_info *info); /* where its results are right; NULL: wherever its kernels run */
     bool (*suits)(const struct rt_device_info *info); /* where it pays to take it; NULL: wherever it can run */
+    double rounding; /* of its inputs, relative, beyond that of f32; 0: none. Tests allow for it. */
     op_host_fn *host;
     const struct op_kernel *kernels[OP_MAX_KERNELS]; /* NULL ends the list */
 };

@@ -39,12 +39,19 @@ static bool grow(struct vk_device *dev)
 
 /* ---- whether it can run ---- */
 
+/* By the name up to a #. */
+static int compare_name(const char *name, size_t length, const char *with)
+{
+    int order = strncmp(name, with, length);
+    return order ? order : -(with[length] != 0);
+}
+
 static const struct rt_shader *find_shader(const char *name)
 {
-    size_t low = 0, high = rt_n_shaders;
+    size_t low = 0, high = rt_n_shaders, length = strcspn(name, "#");
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = strcmp(name, rt_shaders[middle].name);
+        int order = compare_name(name, length, rt_shaders[middle].name);
         if (order == 0)
             return &rt_shaders[middle];
         if (order < 0)
@@ -196,6 +203,34 @@ static VkPipelineShaderStageCreateFlags stage_flags(const struct vk_device *dev,
     return full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT : 0;
 }
 
+struct constants {
+    VkSpecializationInfo info;
+    VkSpecializationMapEntry entries[5];
+    uint32_t values[5];
+};
+
+static void add_constant(struct constants *c, uint32_t id, uint32_t value)
+{
+    uint32_t i = c->info.mapEntryCount++;
+    c->values[i] = value;
+    c->entries[i] = (VkSpecializationMapEntry){id, i * (uint32_t)sizeof value, sizeof value};
+    c->info.dataSize += sizeof value;
+}
+
+static const VkSpecializationInfo *constants_of(const struct vk_device *dev, const struct vk_kernel *k, struct constants *c)
+{
+    const struct rt_limits *l = &dev->base.info.limits;
+    *c = (struct constants){.info = {.pMapEntries = c->entries, .pData = c->values}};
+    const char *constant = strchr(k->desc->name, '#');
+    if (constant)
+        add_constant(c, 0, (uint32_t)strtoul(constant + 1, NULL, 10));
+    for (uint32_t i = 0; i < 3 && k->needs.caps & RT_CAP_COOPERATIVE_MATRIX; i++)
+        add_constant(c, 100 + i, l->matrix[i]);
+    if (k->needs.caps & RT_CAP_COOPERATIVE_MATRIX)
+        add_constant(c, 103, l->matrix_subgroup);
+    return c->info.mapEntryCount ? &c->info : NULL;
+}
+
 /* Touches nothing of the device but its handles: any thread may call it. */
 static VkResult build(struct vk_device *dev, struct vk_kernel *k)
 {
@@ -206,12 +241,20 @@ static VkResult build(struct vk_device *dev, struct vk_kernel *k)
     VkResult r = dev->fn.vkCreateShaderModule(dev->handle, &module_info, NULL, &module);
     if (r != VK_SUCCESS)
         return r;
+    struct constants constants;
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT size = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
+        .requiredSubgroupSize = dev->base.info.limits.matrix_subgroup,
+    };
+    bool sized = k->needs.caps & RT_CAP_COOPERATIVE_MATRIX && dev->base.info.caps & RT_CAP_SUBGROUP_SIZE &&
+                 size.requiredSubgroupSize != dev->base.info.limits.subgroup_size;
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .flags = (dev->capture >= RT_CAPTURE_STATISTICS ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0) |
                  (dev->capture >= RT_CAPTURE_ASSEMBLY ? VK_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR : 0),
-        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO, .flags = stage_flags(dev, k),
-                  .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module, .pName = "main"},
+        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO, .pNext = sized ? &size : NULL, .flags = stage_flags(dev, k),
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module, .pName = "main",
+                  .pSpecializationInfo = constants_of(dev, k, &constants)},
         .layout = k->layout,
         .basePipelineIndex = -1,
     };

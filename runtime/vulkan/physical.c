@@ -1,6 +1,6 @@
 /* runtime/vulkan/physical.c - what a physical device is and can do, and the logical device made from what may be used. */
 #include "runtime/vulkan/heaps.h"
-#include "runtime/vulkan/vk.h"
+#include "runtime/vulkan/matrix.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -57,9 +57,7 @@ struct features {
     VkPhysicalDeviceSubgroupSizeControlFeaturesEXT size_control;
     VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot;
     VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables;
-#ifdef VK_KHR_cooperative_matrix
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
-#endif
 };
 
 static void link_in(struct features *f, void *feature)
@@ -78,6 +76,7 @@ static void chain_features(struct features *f, bool size_control, bool dot, bool
         .v12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
         .size_control.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES_EXT,
         .dot.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR,
+        .matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
         .executables.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
     };
     link_in(f, &f->v11);
@@ -86,23 +85,8 @@ static void chain_features(struct features *f, bool size_control, bool dot, bool
         link_in(f, &f->size_control);
     if (dot)
         link_in(f, &f->dot);
-#ifdef VK_KHR_cooperative_matrix
-    f->matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR;
     if (matrix)
         link_in(f, &f->matrix);
-#else
-    (void)matrix;
-#endif
-}
-
-static bool has_matrix(const struct extensions *e)
-{
-#ifdef VK_KHR_cooperative_matrix
-    return has(e, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-#else
-    (void)e;
-    return false;
-#endif
 }
 
 static uint32_t caps_of(const struct features *f, const struct extensions *e, uint32_t subgroup_ops)
@@ -120,10 +104,8 @@ static uint32_t caps_of(const struct features *f, const struct extensions *e, ui
         caps |= RT_CAP_SUBGROUP_SIZE;
     if (f->dot.shaderIntegerDotProduct)
         caps |= RT_CAP_INTEGER_DOT;
-#ifdef VK_KHR_cooperative_matrix
-    if (f->matrix.cooperativeMatrix && f->v12.vulkanMemoryModel)
+    if (f->matrix.cooperativeMatrix && f->v12.vulkanMemoryModel && f->v12.shaderFloat16)
         caps |= RT_CAP_COOPERATIVE_MATRIX;
-#endif
     if (f->v12.bufferDeviceAddress)
         caps |= RT_CAP_BUFFER_ADDRESS;
     if (has(e, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME))
@@ -140,18 +122,24 @@ struct properties {
     VkPhysicalDeviceVulkan11Properties v11;
     VkPhysicalDeviceVulkan12Properties v12;
     VkPhysicalDeviceMaintenance4PropertiesKHR maintenance4;
+    VkPhysicalDeviceSubgroupSizeControlPropertiesEXT size_control;
 };
 
-static void get_properties(const struct vk_instance *instance, VkPhysicalDevice handle, bool maintenance4,
+static void get_properties(const struct vk_instance *instance, VkPhysicalDevice handle, const struct extensions *e,
                            struct properties *p)
 {
     *p = (struct properties){
         .core = {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, &p->v11, {0}},
         .v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES, .pNext = &p->v12},
         .v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES,
-                .pNext = maintenance4 ? &p->maintenance4 : NULL},
+                .pNext = has(e, VK_KHR_MAINTENANCE_4_EXTENSION_NAME) ? &p->maintenance4 : NULL},
         .maintenance4 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES_KHR},
+        .size_control = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES_EXT},
     };
+    if (has(e, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME)) {
+        p->size_control.pNext = p->core.pNext;
+        p->core.pNext = &p->size_control;
+    }
     instance->properties(handle, &p->core);
 }
 
@@ -238,8 +226,10 @@ static void describe_features(const struct vk_instance *instance, VkPhysicalDevi
                               const struct properties *p, struct vk_physical *out)
 {
     struct features f;
+    /* Not even asked for where MOSLD_CAPS takes it away: drivers have died of the question. */
+    bool matrix = out->clamp.keep & RT_CAP_COOPERATIVE_MATRIX && has(e, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
     chain_features(&f, has(e, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME),
-                   has(e, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME), has_matrix(e));
+                   has(e, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME), matrix);
     if (has(e, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME))
         link_in(&f, &f.executables);
     instance->features(handle, &f.core);
@@ -247,6 +237,14 @@ static void describe_features(const struct vk_instance *instance, VkPhysicalDevi
     if (p->v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT)
         out->subgroup_ops = p->v11.subgroupSupportedOperations;
     out->info.caps = caps_of(&f, e, out->subgroup_ops);
+    struct rt_limits *l = &out->info.limits;
+    if (out->info.caps & RT_CAP_COOPERATIVE_MATRIX && vk_matrix_shape(instance, handle, l->matrix))
+        l->matrix_subgroup = p->size_control.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT
+                                 ? vk_matrix_subgroup(l->matrix, l->subgroup_size, p->size_control.minSubgroupSize,
+                                                      p->size_control.maxSubgroupSize)
+                                 : l->subgroup_size;
+    else
+        out->info.caps &= ~(uint32_t)RT_CAP_COOPERATIVE_MATRIX;
     out->int16 = f.core.features.shaderInt16 && out->clamp.int16;
     out->portability_subset = has(e, "VK_KHR_portability_subset");
     out->calibrated = has(e, VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME);
@@ -274,7 +272,7 @@ enum rt_status vk_physical_describe(const struct vk_instance *instance, VkPhysic
     if (st)
         return st;
     struct properties p;
-    get_properties(instance, handle, has(&e, VK_KHR_MAINTENANCE_4_EXTENSION_NAME), &p);
+    get_properties(instance, handle, &e, &p);
     fill_info(&p, &out->info);
     describe_features(instance, handle, &e, &p, out);
     free(e.list);
@@ -308,10 +306,8 @@ static void enable(uint32_t caps, bool int16, struct features *f)
     f->v12.bufferDeviceAddress = (caps & RT_CAP_BUFFER_ADDRESS) != 0;
     f->size_control.subgroupSizeControl = f->size_control.computeFullSubgroups = VK_TRUE; /* where linked */
     f->dot.shaderIntegerDotProduct = VK_TRUE;
-#ifdef VK_KHR_cooperative_matrix
-    f->matrix.cooperativeMatrix = VK_TRUE;
+    f->matrix.cooperativeMatrix = VK_TRUE; /* where linked */
     f->v12.vulkanMemoryModel = (caps & RT_CAP_COOPERATIVE_MATRIX) != 0;
-#endif
 }
 
 enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, bool executables,
@@ -327,10 +323,8 @@ enum rt_status vk_physical_open(const struct vk_instance *instance, const struct
         extensions[n++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
     if (caps & RT_CAP_INTEGER_DOT)
         extensions[n++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
-#ifdef VK_KHR_cooperative_matrix
     if (caps & RT_CAP_COOPERATIVE_MATRIX)
         extensions[n++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
-#endif
     if (physical->calibrated) /* on without being asked for: it costs nothing, and a trace may be started later */
         extensions[n++] = VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME;
     if (physical->frame_boundary)

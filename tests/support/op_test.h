@@ -23,6 +23,7 @@ struct op_case {
     const void *push;
     struct op_case_binding b[OP_MAX_BINDINGS];
     double atol, rtol;       /* |got - want| <= atol + rtol * |want|, elementwise. The test states why. */
+    double spread; /* what a variant's rounding of its inputs (op_variant.rounding) makes of an output, at most */
     uint64_t seed;
 };
 
@@ -33,7 +34,8 @@ struct rt_device *test_host(void);
 struct rt_device *test_vulkan(void);
 
 /* Runs the case on the host and on Vulkan and fails the running Check test with op, variant, binding, index, wanted and got. Also fails
- * when no host variant exists, when the device's first choice is none, or when the validation layer said anything. Words (OP_U32) must be equal. */
+ * when no host variant exists, when the device's first choice is none, or when the validation layer said anything. The environment MOSLD_TEST_VARIANT=PREFIX leaves out
+ * variants of other names. Words (OP_U32) must be equal. */
 void op_test_run(const struct op *op, const struct op_case *c);
 
 /* Pieces of it, for tests of their own making. */
