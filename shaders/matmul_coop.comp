@@ -91,10 +91,13 @@ void scale_rows(uint t0, bool vectors)
 void put_x(uint t, uint s, vec4 v)
 {
     v *= row_scale[t];
-    f16vec4 first = f16vec4(v);
-    xs[t * X_ROW + s / 4] = first;
-    if (SPLIT != 0)
-        xs[(TOKENS + t) * X_ROW + s / 4] = f16vec4(v - vec4(first));
+    if (SPLIT != 0) { /* cut by bits: compilers take a float that went through f16 for the same float */
+        vec4 first = uintBitsToFloat(floatBitsToUint(v) & 0xffffe000u);
+        xs[t * X_ROW + s / 4] = f16vec4(first);
+        xs[(TOKENS + t) * X_ROW + s / 4] = f16vec4(v - first);
+    } else {
+        xs[t * X_ROW + s / 4] = f16vec4(v);
+    }
 }
 
 /* 8 invocations a token, 4 sums each. */

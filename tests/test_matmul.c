@@ -9,10 +9,12 @@
  *     atol = 2 eps n, rtol = 4 eps (the scale, and what is added). A product that is left out or taken twice is off by
  * about 1/2.
  *
- * Variants that round their inputs to f16 (op_variant.rounding, e): n errors of e |x w| at most, about e / 8 in the mean square and
- * independent, add up to e sqrt(n) / 8; the largest of thousands of outputs is five times that at most. */
+ * Variants that round their inputs to f16 (op_variant.rounding, e): n independent errors of e |x w| at most and e / 8 in the mean
+ * square (rounding to nearest, |x| < 1, weights of mean square 1) make e sqrt(n) / 8, and the largest of thousands of outputs is five
+ * times that. All weights of one output may lie in a block of large ones, up to six times the mean: 4 e sqrt(n). */
 #include "mosld/ops/matmul_common.h"
 #include "tests/support/op_test.h"
+#include "tests/support/vk_test.h"
 
 #include <check.h>
 #include <float.h>
@@ -64,7 +66,7 @@ static void run_case(const struct op *op, enum op_wtype type, uint32_t rows, uin
         .seed = seed,
         .rtol = 4 * FLT_EPSILON,
         .atol = 2 * FLT_EPSILON * (x_cols + 1),
-        .spread = sqrt(x_cols + 1),
+        .spread = 4 * sqrt(x_cols + 1),
         .b = {{.n = (uint64_t)rows * p.x_stride},
               {.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k},
               {.n = y_size},
@@ -309,6 +311,78 @@ START_TEST(a_matrix_inside_of_a_span)
 }
 END_TEST
 
+/* A device that binds 48 KiB at most: W in chunks, x, y and the residual in windows of rows, as on the host, which binds all. */
+enum { WINDOW_ROWS = 300, WINDOW_OUT = 96, WINDOW_IN = 160, WINDOW_B = 64 };
+
+static void check_windows(struct rt_device *dev, float *y, float *dx, float *dw)
+{
+    struct rt_error err = {0};
+    static float x[WINDOW_ROWS * WINDOW_IN], dy[WINDOW_ROWS * WINDOW_OUT], w[WINDOW_OUT * WINDOW_IN], other[WINDOW_ROWS * WINDOW_OUT];
+    fill(x, OP_COUNT(x), 1);
+    fill(dy, OP_COUNT(dy), 2);
+    fill(w, OP_COUNT(w), 3);
+    fill(other, OP_COUNT(other), 4);
+    struct rt_arena *arena;
+    struct op_weight weight;
+    ck_assert_int_eq(rt_arena_create(dev, "windows", &arena, &err), RT_OK);
+    ck_assert_msg(op_weight_plan(dev, arena, OP_W_F32, WINDOW_OUT, WINDOW_IN, "w", &weight, &err) == RT_OK, "%s", err.text);
+    ck_assert_int_eq(rt_arena_commit(arena, &err), RT_OK);
+    for (uint32_t i = 0; i < weight.n_chunks; i++) {
+        const struct op_weight_chunk *c = op_weight_chunk(&weight, i);
+        ck_assert_int_eq(rt_upload(dev, c->span, 0, w + c->row0 * WINDOW_IN, 4ull * c->rows * WINDOW_IN, &err), RT_OK);
+    }
+    ck_assert(rt_device_kind(dev) == RT_HOST || weight.n_chunks > 1);
+    struct rt_span xs = test_span(dev, sizeof x, x), dys = test_span(dev, sizeof dy, dy), ys = test_span(dev, sizeof dy, NULL),
+                   dxs = test_span(dev, sizeof x, NULL), dws = test_span(dev, 4 * WINDOW_OUT * WINDOW_B, NULL);
+    struct op_matmul nt = {.x = xs, .x_stride = WINDOW_IN, .w = &weight, .y = ys, .y_stride = WINDOW_OUT, .rows = WINDOW_ROWS,
+                           .add = OP_ADD_RESIDUAL, .other = test_span(dev, sizeof other, other)};
+    struct op_matmul nn = {.x = dys, .x_stride = WINDOW_OUT, .w = &weight, .y = dxs, .y_stride = WINDOW_IN, .rows = WINDOW_ROWS};
+    struct op_matmul_tn tn = {.x = dys, .x_stride = WINDOW_OUT, .y = xs, .y_stride = WINDOW_IN, .w = dws, .a = WINDOW_OUT,
+                              .b = WINDOW_B, .rows = WINDOW_ROWS};
+    ck_assert_msg(op_matmul_nt(dev, &nt, &err) == RT_OK, "%s", err.text);
+    ck_assert_msg(op_matmul_nn(dev, &nn, &err) == RT_OK, "%s", err.text);
+    ck_assert_msg(op_matmul_tn(dev, &tn, &err) == RT_OK, "%s", err.text);
+    ck_assert_int_eq(rt_download(dev, ys, 0, y, sizeof dy, &err), RT_OK);
+    ck_assert_int_eq(rt_download(dev, dxs, 0, dx, sizeof x, &err), RT_OK);
+    ck_assert_int_eq(rt_download(dev, dws, 0, dw, 4 * WINDOW_OUT * WINDOW_B, &err), RT_OK);
+    nt.x_stride = 1u << 20; /* 64 rows of 4 MiB */
+    nt.x = (struct rt_span){xs.buffer, xs.offset, 4ull * WINDOW_ROWS << 20};
+    if (rt_device_kind(dev) == RT_VULKAN)
+        ck_assert_int_eq(op_matmul_nt(dev, &nt, &err), RT_NO_DEVICE);
+    test_check_validation(dev);
+    test_release(dev);
+    rt_arena_destroy(&arena);
+    op_weight_finish(&weight);
+}
+
+static void check_near(const char *name, const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++) /* sums of at most 300 products of less than 1 */
+        ck_assert_msg(fabsf(a[i] - b[i]) <= 1e-4f, "%s[%zu]: %g on the host, %g in windows", name, i, a[i], b[i]);
+}
+
+START_TEST(what_exceeds_a_binding_goes_in_windows)
+{
+    static float y[2][WINDOW_ROWS * WINDOW_OUT], dx[2][WINDOW_ROWS * WINDOW_IN], dw[2][WINDOW_OUT * WINDOW_B];
+    char name[32], caps[512], before[512];
+    struct rt_device *dev;
+    struct rt_error err = {0};
+    if (!vk_test_name(name, sizeof name))
+        return;
+    snprintf(before, sizeof before, "%s", getenv("MOSLD_CAPS") ? getenv("MOSLD_CAPS") : "");
+    snprintf(caps, sizeof caps, "%s%srange=49152", before, *before ? "," : "");
+    setenv("MOSLD_CAPS", caps, 1);
+    ck_assert_msg(rt_device_open(&(struct rt_device_params){.name = name, .validate = true}, &dev, &err) == RT_OK, "%s", err.text);
+    setenv("MOSLD_CAPS", before, 1);
+    check_windows(test_host(), y[0], dx[0], dw[0]);
+    check_windows(dev, y[1], dx[1], dw[1]);
+    rt_device_close(&dev);
+    check_near("y", y[0], y[1], OP_COUNT(y[0]));
+    check_near("dx", dx[0], dx[1], OP_COUNT(dx[0]));
+    check_near("dw", dw[0], dw[1], OP_COUNT(dw[0]));
+}
+END_TEST
+
 START_TEST(what_does_not_fit_is_refused)
 {
     struct rt_device *dev = test_host();
@@ -377,6 +451,7 @@ int main(void)
     tcase_add_test(tc, gradients_are_the_differences);
     tcase_add_test(tc, what_does_not_fit_is_refused);
     tcase_add_test(tc, threads_change_nothing);
+    tcase_add_test(tc, what_exceeds_a_binding_goes_in_windows);
     tcase_add_loop_test(tc, chunks_are_one_weight, 0, 2);
     tcase_add_loop_test(tc, a_matrix_inside_of_a_span, 0, 2);
     tcase_add_loop_test(tc, tn_agrees, 0, (int)OP_COUNT(tn_shapes));

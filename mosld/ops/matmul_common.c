@@ -31,18 +31,41 @@ static enum rt_status check(const struct op *op, const struct op_matmul *m, bool
     return st;
 }
 
-enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn,
-                                struct rt_error *err)
+/* ---- windows: a matrix larger than a binding is bound some rows at a time ---- */
+
+uint32_t matmul_window(const struct rt_device *dev, uint32_t rows, struct rt_span a, uint32_t a_stride, struct rt_span b, uint32_t b_stride)
 {
-    enum rt_status st = check(op, m, nn, err);
-    for (uint32_t i = 0; i < m->w->n_chunks && m->rows && !st; i++) {
+    uint64_t range = rt_device_info(dev)->limits.max_range;
+    if (a.size <= range && b.size <= range)
+        return rows;
+    uint64_t fit = range / 4 / (a_stride > b_stride ? a_stride : b_stride);
+    return fit >= rows ? rows : (uint32_t)fit / 64 * 64; /* 64 rows end where a span may begin: at a multiple of 256 bytes */
+}
+
+struct rt_span matmul_rows_of(struct rt_span span, uint32_t stride, uint32_t row0, uint32_t rows)
+{
+    if (rows == 0)
+        return span;
+    uint64_t offset = 4ull * row0 * stride, size = span.size - offset, wanted = 4ull * rows * stride;
+    return rt_span_part(span, offset, size < wanted ? size : wanted);
+}
+
+/* All chunks of W for rows [row0, row0 + rows). */
+static enum rt_status launch_rows(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn, uint32_t row0,
+                                  uint32_t rows, struct rt_error *err)
+{
+    enum rt_status st = RT_OK;
+    struct rt_span x = matmul_rows_of(m->x, m->x_stride, row0, rows), y = matmul_rows_of(m->y, m->y_stride, row0, rows), residual = x;
+    if (m->add == OP_ADD_RESIDUAL)
+        residual = matmul_rows_of(m->other, m->y_stride, row0, rows);
+    for (uint32_t i = 0; i < m->w->n_chunks && !st; i++) {
         const struct op_weight_chunk *c = op_weight_chunk(m->w, i);
         struct op_weight_layout layout;
         st = op_weight_check(op->name, m->w, c, &layout, err);
         /* A sum over the rows of W goes on from chunk to chunk. */
         enum op_add add = nn && i > 0 ? OP_ADD_SELF : m->add;
         struct matmul_push p = {
-            .rows = m->rows,
+            .rows = rows,
             .n = c->rows,
             .k = m->w->cols,
             .x_stride = m->x_stride,
@@ -56,10 +79,23 @@ enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, cons
             .bias_col = c->row0,
             .scale = m->scale == 0 ? 1 : m->scale,
         };
-        bool other = add == OP_ADD_BIAS || add == OP_ADD_RESIDUAL;
+        struct rt_span other = add == OP_ADD_BIAS ? m->other : add == OP_ADD_RESIDUAL ? residual : x;
         if (!st)
-            st = op_launch(dev, op, (struct rt_span[]){m->x, c->span, m->y, other ? m->other : m->x}, &p, err);
+            st = op_launch(dev, op, (struct rt_span[]){x, c->span, y, other}, &p, err);
     }
+    return st;
+}
+
+enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn,
+                                struct rt_error *err)
+{
+    enum rt_status st = check(op, m, nn, err);
+    uint32_t window = matmul_window(dev, m->rows, m->x, m->x_stride, m->y, m->y_stride);
+    if (!st && m->rows && !window)
+        return rt_fail(err, RT_NO_DEVICE, "%s: 64 rows of %u or %u words exceed the %llu bytes that %s binds", op->name, m->x_stride,
+                       m->y_stride, (unsigned long long)rt_device_info(dev)->limits.max_range, rt_device_info(dev)->name);
+    for (uint32_t t = 0; t < m->rows && !st; t += window)
+        st = launch_rows(dev, op, m, nn, t, m->rows - t < window ? m->rows - t : window, err);
     return st;
 }
 
@@ -114,16 +150,19 @@ bool matmul_has_matrices(const struct rt_device_info *info)
 {
     const struct rt_limits *l = &info->limits;
     uint32_t subgroup = l->matrix_subgroup;
-    if (!(info->caps & RT_CAP_COOPERATIVE_MATRIX) || subgroup < 8 || subgroup > 128 || (subgroup & (subgroup - 1)))
+    if (info->precision == RT_PRECISION_HIGHEST || !(info->caps & RT_CAP_COOPERATIVE_MATRIX) || subgroup < 8 || subgroup > 128 || (subgroup & (subgroup - 1)))
         return false;
     uint32_t blocks = 128 / subgroup, block_rows = subgroup >= 64 ? 64 : 32, block_columns = 64 * 128 / blocks / block_rows;
     return block_rows % l->matrix[0] == 0 && block_columns % l->matrix[1] == 0 && 32 % l->matrix[2] == 0 &&
            blocks * l->matrix[0] * l->matrix[1] <= 1024;
 }
 
-bool matmul_suits_high(const struct rt_device_info *info) { return info->precision == RT_PRECISION_HIGH; }
+bool matmul_has_matrices_medium(const struct rt_device_info *info)
+{
+    return info->precision == RT_PRECISION_MEDIUM && matmul_has_matrices(info);
+}
 
-bool matmul_suits_medium(const struct rt_device_info *info) { return info->precision == RT_PRECISION_MEDIUM; }
+bool matmul_suits_high(const struct rt_device_info *info) { return info->precision == RT_PRECISION_HIGH; }
 
 bool matmul_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }
 

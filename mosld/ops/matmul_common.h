@@ -18,7 +18,12 @@ enum { MATMUL_X, MATMUL_W, MATMUL_Y, MATMUL_OTHER };
 enum rt_status op_weight_check(const char *op, const struct op_weight *w, const struct op_weight_chunk *c,
                                struct op_weight_layout *layout, struct rt_error *err);
 
-/* Fills the push block for chunk i of m->w and launches it; `nn` swaps which side of W x and y have. */
+/* Rows of two matrices that can be bound at a time: all, or a multiple of 64; 0: not even 64 of them. */
+uint32_t matmul_window(const struct rt_device *dev, uint32_t rows, struct rt_span a, uint32_t a_stride, struct rt_span b, uint32_t b_stride);
+/* The part of a matrix's span that holds rows [row0, row0 + rows); row0 is a multiple of 64, or 0. */
+struct rt_span matmul_rows_of(struct rt_span span, uint32_t stride, uint32_t row0, uint32_t rows);
+
+/* Fills the push block for each chunk of m->w and launches it; `nn` swaps which side of W x and y have. */
 enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn,
                                 struct rt_error *err);
 
@@ -34,10 +39,10 @@ bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weight
 /* So many outputs that tiles of 128 x 64 still give every part of a large GPU something to do. */
 bool matmul_fills_a_gpu(uint32_t rows, uint32_t cols);
 
-/* Cooperative matrices of a shape that shaders/matmul_coop.comp is cut for. */
+/* Cooperative matrices of a shape that shaders/matmul_coop.comp is cut for, and a precision that allows for x in two f16, or in one. */
 bool matmul_has_matrices(const struct rt_device_info *info);
-bool matmul_suits_high(const struct rt_device_info *info); /* the precision that the device was opened with */
-bool matmul_suits_medium(const struct rt_device_info *info);
+bool matmul_has_matrices_medium(const struct rt_device_info *info);
+bool matmul_suits_high(const struct rt_device_info *info);
 bool matmul_suits_cpu(const struct rt_device_info *info);
 /* Mesa's llvmpipe ends every loop of an invocation, silently, once all its loops together have turned this often, which
  * a sum over a vocabulary can. So the products sum four rows of W a turn, which reaches beyond 200,000 rows. */

@@ -88,8 +88,8 @@ static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_nn},
     MATMUL_VARIANTS(lanes, "lanes", all, matmul_has_lanes, matmul_suits_cpu),
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu),
-    MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_suits_high, true),
-    MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_suits_medium, false),
+    MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_has_matrices, matmul_suits_high, true),
+    MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_has_matrices_medium, NULL, false),
     MATMUL_VARIANTS(wide, "wide", large, NULL, NULL),
     MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };

@@ -102,8 +102,8 @@ static const struct op_variant variants[] = {
     MATMUL_VARIANTS(lanes, "lanes", many, matmul_has_lanes, matmul_suits_cpu),
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu), /* there, also the fastest for few rows */
     MATMUL_VARIANTS(vec, "vec", few, NULL, NULL),
-    MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_suits_high, true),
-    MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_suits_medium, false),
+    MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_has_matrices, matmul_suits_high, true),
+    MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_has_matrices_medium, NULL, false),
     MATMUL_VARIANTS(wide, "wide", large, NULL, NULL),
     MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };

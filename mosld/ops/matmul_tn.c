@@ -101,18 +101,27 @@ enum rt_status op_matmul_tn(struct rt_device *dev, const struct op_matmul_tn *m,
     if (words > UINT32_MAX || words * 4 > m->w.size)
         return rt_fail(err, RT_FAILED, "%s: [%u, %u] from word %u on exceeds the %llu words of its memory", name, m->a,
                        m->b, m->w_offset, (unsigned long long)m->w.size / 4);
-    struct matmul_tn_push p = {
-        .rows = m->rows,
-        .a = m->a,
-        .b = m->b,
-        .x_stride = m->x_stride,
-        .x_col = m->x_col,
-        .y_stride = m->y_stride,
-        .y_col = m->y_col,
-        .w_offset = m->w_offset,
-        .accumulate = m->accumulate,
-        .scale = m->scale == 0 ? 1 : m->scale,
-    };
-    /* No tokens: the sum is 0, which still has to be written unless it is added. */
-    return op_launch(dev, &op_matmul_tn_desc, (struct rt_span[]){m->x, m->y, m->w}, &p, err);
+    uint32_t window = matmul_window(dev, m->rows, m->x, m->x_stride, m->y, m->y_stride), t = 0;
+    if (m->rows && !window)
+        return rt_fail(err, RT_NO_DEVICE, "%s: 64 rows of %u or %u words exceed what %s binds", name, m->x_stride, m->y_stride,
+                       rt_device_info(dev)->name);
+    do { /* no tokens: the sum is 0, which still has to be written unless it is added */
+        struct matmul_tn_push p = {
+            .rows = m->rows - t < window ? m->rows - t : window,
+            .a = m->a,
+            .b = m->b,
+            .x_stride = m->x_stride,
+            .x_col = m->x_col,
+            .y_stride = m->y_stride,
+            .y_col = m->y_col,
+            .w_offset = m->w_offset,
+            .accumulate = m->accumulate || t > 0,
+            .scale = m->scale == 0 ? 1 : m->scale,
+        };
+        st = op_launch(dev, &op_matmul_tn_desc,
+                       (struct rt_span[]){matmul_rows_of(m->x, m->x_stride, t, p.rows), matmul_rows_of(m->y, m->y_stride, t, p.rows), m->w},
+                       &p, err);
+        t += window;
+    } while (t < m->rows && !st);
+    return st;
 }

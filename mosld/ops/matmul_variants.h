@@ -40,14 +40,14 @@
     };
 #define MATMUL_COOP_KERNELS(prefix, shader, grid, split)                                                               \
     OP_W_EACH(MATMUL_COOP_KERNEL_OF, OP_W_NOTHING, prefix, shader, grid, split)
-#define MATMUL_COOP_VARIANT_OF(type, number, prefix, label, test, suits_fn, exact)                                     \
+#define MATMUL_COOP_VARIANT_OF(type, number, prefix, label, test, needs_fn, suits_fn, exact)                                  \
     {                                                                                                                  \
         .name = label "." #type, .kind = RT_VULKAN, .applies = test##_##type, .wtypes = 1u << (number),                \
-        .needs = matmul_has_matrices, .suits = suits_fn, .kernels = {&prefix##_##type},                                \
+        .needs = needs_fn, .suits = suits_fn, .kernels = {&prefix##_##type},                                \
         .rounding = exact && ((number) == OP_W_F16 || (number) == OP_W_BF16) ? 0 : exact ? 0x1p-11 : 0x1p-10,          \
     }
-#define MATMUL_COOP_VARIANTS(prefix, label, test, suits, exact)                                                        \
-    OP_W_EACH(MATMUL_COOP_VARIANT_OF, OP_W_COMMA, prefix, label, test, suits, exact)
+#define MATMUL_COOP_VARIANTS(prefix, label, test, needs, suits, exact)                                                    \
+    OP_W_EACH(MATMUL_COOP_VARIANT_OF, OP_W_COMMA, prefix, label, test, needs, suits, exact)
 
 #define MATMUL_VARIANT(prefix, type, number, label, test, needs_fn, suits_fn)                                          \
     {                                                                                                                  \

@@ -203,45 +203,40 @@ static VkPipelineShaderStageCreateFlags stage_flags(const struct vk_device *dev,
     return full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT : 0;
 }
 
-struct constants {
-    VkSpecializationInfo info;
-    VkSpecializationMapEntry entries[5];
-    uint32_t values[5];
-};
-
-static void add_constant(struct constants *c, uint32_t id, uint32_t value)
-{
-    uint32_t i = c->info.mapEntryCount++;
-    c->values[i] = value;
-    c->entries[i] = (VkSpecializationMapEntry){id, i * (uint32_t)sizeof value, sizeof value};
-    c->info.dataSize += sizeof value;
-}
-
-static const VkSpecializationInfo *constants_of(const struct vk_device *dev, const struct vk_kernel *k, struct constants *c)
+/* The module's words with its specialisation constants at the values that this device and kernel want; NULL: no memory. They are set in the
+ * words, since validation layers of 2025 look at the sizes of cooperative matrices without heeding VkSpecializationInfo. */
+static uint32_t *specialised(const struct vk_device *dev, const struct vk_kernel *k)
 {
     const struct rt_limits *l = &dev->base.info.limits;
-    *c = (struct constants){.info = {.pMapEntries = c->entries, .pData = c->values}};
+    size_t n = k->shader->n_words;
+    uint32_t *words = malloc(n * sizeof *words);
+    if (!words)
+        return NULL;
+    memcpy(words, k->shader->words, n * sizeof *words);
     const char *constant = strchr(k->desc->name, '#');
     if (constant)
-        add_constant(c, 0, (uint32_t)strtoul(constant + 1, NULL, 10));
+        reflect_set_constant(words, n, 0, (uint32_t)strtoul(constant + 1, NULL, 10));
     for (uint32_t i = 0; i < 3 && k->needs.caps & RT_CAP_COOPERATIVE_MATRIX; i++)
-        add_constant(c, 100 + i, l->matrix[i]);
+        reflect_set_constant(words, n, 100 + i, l->matrix[i]);
     if (k->needs.caps & RT_CAP_COOPERATIVE_MATRIX)
-        add_constant(c, 103, l->matrix_subgroup);
-    return c->info.mapEntryCount ? &c->info : NULL;
+        reflect_set_constant(words, n, 103, l->matrix_subgroup);
+    return words;
 }
 
 /* Touches nothing of the device but its handles: any thread may call it. */
 static VkResult build(struct vk_device *dev, struct vk_kernel *k)
 {
+    uint32_t *words = specialised(dev, k);
+    if (!words)
+        return VK_ERROR_OUT_OF_HOST_MEMORY;
     VkShaderModuleCreateInfo module_info = {
-        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = k->shader->n_words * sizeof(uint32_t), .pCode = k->shader->words,
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = k->shader->n_words * sizeof(uint32_t), .pCode = words,
     };
     VkShaderModule module;
     VkResult r = dev->fn.vkCreateShaderModule(dev->handle, &module_info, NULL, &module);
+    free(words);
     if (r != VK_SUCCESS)
         return r;
-    struct constants constants;
     VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT size = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
         .requiredSubgroupSize = dev->base.info.limits.matrix_subgroup,
@@ -253,8 +248,7 @@ static VkResult build(struct vk_device *dev, struct vk_kernel *k)
         .flags = (dev->capture >= RT_CAPTURE_STATISTICS ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0) |
                  (dev->capture >= RT_CAPTURE_ASSEMBLY ? VK_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR : 0),
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO, .pNext = sized ? &size : NULL, .flags = stage_flags(dev, k),
-                  .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module, .pName = "main",
-                  .pSpecializationInfo = constants_of(dev, k, &constants)},
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module, .pName = "main"},
         .layout = k->layout,
         .basePipelineIndex = -1,
     };

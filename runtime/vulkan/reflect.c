@@ -14,7 +14,7 @@ enum {
     OP_EXECUTION_MODE_ID = 331,
     OP_COOPERATIVE_MATRIX_LOAD = 4457, OP_COOPERATIVE_MATRIX_STORE = 4458,
     MODE_LOCAL_SIZE = 17, MODE_LOCAL_SIZE_ID = 38,
-    DECORATION_BUILTIN = 11, DECORATION_BINDING = 33, DECORATION_SET = 34, DECORATION_OFFSET = 35, BUILTIN_WORKGROUP_SIZE = 25,
+    DECORATION_SPEC_ID = 1, DECORATION_BUILTIN = 11, DECORATION_BINDING = 33, DECORATION_SET = 34, DECORATION_OFFSET = 35, BUILTIN_WORKGROUP_SIZE = 25,
     CLASS_UNIFORM = 2, CLASS_WORKGROUP = 4, CLASS_PUSH_CONSTANT = 9, CLASS_STORAGE_BUFFER = 12,
 };
 
@@ -271,4 +271,19 @@ bool reflect_spirv(const uint32_t *words, size_t n_words, struct reflection *out
         return false;
     }
     return true;
+}
+
+void reflect_set_constant(uint32_t *words, size_t n_words, uint32_t spec_id, uint32_t value)
+{
+    uint32_t id = 0;
+    for (size_t i = 5; i < n_words;) { /* decorations stand before the constants */
+        uint32_t n = count_of(&words[i]), code = words[i] & 0xffff;
+        if (n == 0 || n > n_words - i)
+            return;
+        if (code == OP_DECORATE && n == 4 && words[i + 2] == DECORATION_SPEC_ID && words[i + 3] == spec_id)
+            id = words[i + 1];
+        else if (code == OP_SPEC_CONSTANT && n == 4 && id && words[i + 2] == id)
+            words[i + 3] = value;
+        i += n;
+    }
 }

@@ -23,4 +23,7 @@ struct reflection {
 /* False when the words are no module that this can read; *out is then zero. */
 bool reflect_spirv(const uint32_t *words, size_t n_words, struct reflection *out);
 
+/* Gives the specialisation constant with this SpecId (32 bits) another default in the module's own words; nothing where there is none. */
+void reflect_set_constant(uint32_t *words, size_t n_words, uint32_t spec_id, uint32_t value);
+
 #endif

@@ -37,6 +37,21 @@ struct rt_device *test_vulkan(void)
     return vulkan_device;
 }
 
+/* The same device where inputs of products may be rounded, for the variants that do. */
+static struct rt_device *rounding_device(void)
+{
+    static bool looked;
+    static struct rt_device *device;
+    char name[32];
+    if (!looked && vk_test_name(name, sizeof name)) {
+        struct rt_error err = {0};
+        struct rt_device_params params = {.name = name, .validate = true, .precision = RT_PRECISION_MEDIUM};
+        ck_assert_msg(rt_device_open(&params, &device, &err) == RT_OK, "%s", err.text);
+    }
+    looked = true;
+    return device;
+}
+
 void test_check_validation(struct rt_device *dev)
 {
     const char *last;
@@ -243,6 +258,20 @@ static bool wanted(const struct op_variant *v)
     return !prefix || strncmp(v->name, prefix, strlen(prefix)) == 0;
 }
 
+static void run_rounding(const struct op *op, const struct op_case *c, const struct content *content)
+{
+    for (uint32_t i = 0; i < op->n_variants; i++) {
+        const struct op_variant *v = &op->variants[i];
+        if (v->rounding == 0 || v->kind != RT_VULKAN || !wanted(v) || (v->applies && !v->applies(c->push)))
+            continue;
+        struct rt_device *dev = rounding_device();
+        if (!op_can_run(dev, v) || op_can_run(test_vulkan(), v))
+            continue;
+        run_variant(dev, op, v, c, content);
+        test_check_validation(dev);
+    }
+}
+
 static void run_device(struct rt_device *dev, const struct op *op, const struct op_case *c, const struct content *content)
 {
     ck_assert_msg(op_choose(dev, op, c->push) != NULL, "%s (%s): %s can run no variant", op->name, c->label, rt_device_info(dev)->name);
@@ -265,8 +294,10 @@ void op_test_run(const struct op *op, const struct op_case *c)
     }
     op->ref(ref, c->push);
     run_device(test_host(), op, c, content);
-    if (test_vulkan())
+    if (test_vulkan()) {
         run_device(test_vulkan(), op, c, content);
+        run_rounding(op, c, content);
+    }
     for (uint32_t i = 0; i < op->n_bindings; i++) {
         free(content[i].device);
         free(content[i].ref);
