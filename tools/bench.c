@@ -25,6 +25,7 @@ struct bench_options {
 
 static const char *const weight_names[] = {"file", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL};
 
+#define DECODE_TOKENS 32 /* that follow a prompt */
 #define FIELD struct bench_options
 static const struct option table[] = {
     {.name = "model",
@@ -52,7 +53,7 @@ static const struct option table[] = {
      .commas = true,
      .value = "LIST",
      .section = "What is measured",
-     .help = "of peaks, ops and step; all three unless given"},
+     .help = "of peaks, ops, step and decode (generation); the first three unless given"},
     {.name = "tokens",
      OPTION_STRING(FIELD, tokens),
      .value = "ROWSxLENGTH",
@@ -110,15 +111,16 @@ static enum rt_status check_list(const char *option, const struct option_list *l
         for (int j = 0; names[j]; j++)
             known |= strcmp(list->item[i], names[j]) == 0;
         if (!known)
-            return rt_fail(err, RT_USAGE, "--%s: there is no '%s': give a list of %s, %s%s%s", option, list->item[i],
-                           names[0], names[1], names[2] ? ", " : "", names[2] ? names[2] : "");
+            return rt_fail(err, RT_USAGE, "--%s: there is no '%s': give a list of %s, %s%s%s%s%s", option, list->item[i],
+                           names[0], names[1], names[2] ? ", " : "", names[2] ? names[2] : "",
+                           names[2] && names[3] ? ", " : "", names[2] && names[3] ? names[3] : "");
     }
     return RT_OK;
 }
 
 static enum rt_status check(const struct bench_options *o, struct mosld_bench_batch *batch, struct rt_error *err)
 {
-    static const char *const whats[] = {"peaks", "ops", "step", NULL},
+    static const char *const whats[] = {"peaks", "ops", "step", "decode", NULL},
                              *const methods[] = {"lora", "mosl", "mosld", NULL}, *const targets[] = {"qv", "all", NULL};
     char rest;
     enum rt_status st = check_list("what", &o->what, whats, err);
@@ -180,6 +182,31 @@ static enum rt_status make_variants(const struct bench_options *o, struct bench_
     return RT_OK;
 }
 
+/* The model alone, and MoSLD on q and v and on all linear modules. */
+static enum rt_status decode(const struct bench_options *o, const struct mosld_bench *bench, struct mosld_model *model,
+                             struct bench_report *report, struct rt_error *err)
+{
+    report->decode = calloc(3, sizeof *report->decode);
+    if (!report->decode)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the measurements");
+    report->decode[report->n_decode++] = (struct mosld_bench_decode){.name = "no adapter", .none = true};
+    for (int all = 0; all < 2; all++) {
+        struct mosld_bench_decode *v = &report->decode[report->n_decode];
+        if (!asks(&o->targets, all ? "all" : "qv"))
+            continue;
+        v->adapter = mosld_adapter_defaults(MOSLD_METHOD_MOSLD);
+        v->adapter.r = (uint32_t)o->r;
+        v->adapter.num_experts[0] = (uint32_t)o->ops_experts;
+        v->adapter.top_k = o->ops_experts < o->top_k ? (uint32_t)o->ops_experts : (uint32_t)o->top_k;
+        for (int i = 0; i < MOSLD_LINEARS && all; i++)
+            v->adapter.targets[i] = true;
+        snprintf(v->name, sizeof v->name, "mosld E %u, %s", (unsigned)o->ops_experts, all ? "all linear" : "q and v");
+        report->n_decode++;
+    }
+    struct mosld_bench_decode_params params = {.prompt = report->batch.rows * report->batch.length, .tokens = DECODE_TOKENS, .rounds = (uint32_t)o->rounds};
+    return mosld_bench_decode(bench, model, &params, report->decode, report->n_decode, &report->read_rate, err);
+}
+
 /* ---- running ---- */
 
 static void on_progress(void *user, const char *what, uint32_t done, uint32_t of)
@@ -208,15 +235,16 @@ static enum rt_status open_model(struct session *s, const struct bench_options *
 static enum rt_status measure(struct session *s, const struct bench_options *o, const struct mosld_bench *bench,
                               struct bench_report *report, struct rt_error *err)
 {
-    bool ops = asks(&o->what, "ops"), step = asks(&o->what, "step");
+    bool ops = asks(&o->what, "ops"), step = asks(&o->what, "step"), generates = o->what.n && asks(&o->what, "decode");
     enum rt_status st = op_prepare(s->dev, 1u << OP_W_F32, err); /* what the peaks need */
     if (!st && (asks(&o->what, "peaks") || ops)) {
         st = mosld_bench_peaks(bench, (uint32_t)o->cube, &report->peaks, err);
         report->has_peaks = true;
     }
-    if (st || (!ops && !step))
+    if (st || (!ops && !step && !generates))
         return st;
-    st = open_model(s, o, report->batch.length, err);
+    uint32_t prompt = report->batch.rows * report->batch.length;
+    st = open_model(s, o, generates ? prompt + DECODE_TOKENS : report->batch.length, err);
     report->model = s->model;
     if (!st)
         st = op_prepare(s->dev, mosld_model_wtypes(s->model), err);
@@ -229,6 +257,8 @@ static enum rt_status measure(struct session *s, const struct bench_options *o, 
         st = mosld_bench_ops(bench, s->model, &a, report->batch.rows, report->batch.length, &report->peaks,
                              &report->ops, &report->n_ops, err);
     }
+    if (!st && generates)
+        st = decode(o, bench, s->model, report, err);
     if (!st && step)
         st = make_variants(o, report, err);
     if (!st && step)
@@ -291,6 +321,7 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     s->profiling.reported = true;
     free(report.ops);
     free(report.variants);
+    free(report.decode);
     return st;
 }
 

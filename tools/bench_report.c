@@ -63,6 +63,22 @@ static void print_steps(const struct bench_report *r)
            r->variants[0].n, (double)r->variants[0].weights / mib);
 }
 
+static void print_decode(const struct bench_report *r)
+{
+    printf("decode  %u tokens of prompt, then one at a time%s\n", r->batch.rows * r->batch.length, r->read_rate > 0 ? "" : "; reading memory: not measured");
+    if (r->read_rate > 0)
+        printf("  memory is read at %.1f GB/s\n", r->read_rate / 1e9);
+    printf("  %-24s %12s %12s %8s %14s %8s %10s %8s\n", "", "prompt tok/s", "decode tok/s", "x none", "processor ms", "x none", "MB a token", "of read");
+    for (uint32_t i = 0; i < r->n_decode; i++) {
+        const struct mosld_bench_decode *v = &r->decode[i];
+        printf("  %-24s %12.1f %12.1f %8.3f %14.2f %8.3f %10.1f", v->name, r->batch.rows * r->batch.length / v->prefill_seconds, 1 / v->decode_seconds,
+               v->ratio, 1e3 * v->processor_seconds, v->processor_ratio, (double)v->bytes / 1e6);
+        if (r->read_rate > 0)
+            printf(" %7.0f%%", 100 * (double)v->bytes / v->decode_seconds / r->read_rate);
+        printf("\n");
+    }
+}
+
 enum rt_status bench_report_text(const struct bench_report *r)
 {
     printf("device  %s (%s)\n", r->device->name, r->device->driver);
@@ -75,6 +91,8 @@ enum rt_status bench_report_text(const struct bench_report *r)
         print_ops(r);
     if (r->variants)
         print_steps(r);
+    if (r->decode)
+        print_decode(r);
     return RT_OK;
 }
 
@@ -144,6 +162,17 @@ static cJSON *object_in(cJSON *array)
     return object;
 }
 
+static void put_decode(cJSON *to, const struct mosld_bench_decode *v)
+{
+    cJSON_AddStringToObject(to, "name", v->name);
+    put(to, "prefill_seconds", v->prefill_seconds);
+    put(to, "decode_seconds", v->decode_seconds);
+    put(to, "processor_seconds", v->processor_seconds);
+    put(to, "ratio", v->ratio);
+    put(to, "processor_ratio", v->processor_ratio);
+    put(to, "weight_bytes", (double)v->bytes);
+}
+
 static cJSON *document(const struct bench_report *r)
 {
     cJSON *json = cJSON_CreateObject(), *device = cJSON_AddObjectToObject(json, "device");
@@ -167,6 +196,10 @@ static cJSON *document(const struct bench_report *r)
         put_variant(object_in(steps), &r->variants[i]);
     if (r->profiling && r->profiling->mode)
         cJSON_AddItemToObject(json, "profile", profiling_json(r->profiling));
+    put(json, "read_bytes_per_second", r->read_rate);
+    cJSON *decode = r->decode ? cJSON_AddArrayToObject(json, "decode") : NULL;
+    for (uint32_t i = 0; i < r->n_decode; i++)
+        put_decode(object_in(decode), &r->decode[i]);
     return json;
 }
 

@@ -2,6 +2,7 @@
 #ifndef MOSLD_TOOLS_BENCH_REPORT_H
 #define MOSLD_TOOLS_BENCH_REPORT_H
 
+#include "mosld/bench/decode.h"
 #include "mosld/bench/ops.h"
 #include "mosld/bench/steps.h"
 
@@ -17,6 +18,9 @@ struct bench_report {
     struct mosld_bench_variant *variants; /* [n_variants] */
     uint32_t n_variants;
     struct profiling *profiling; /* of the steps; NULL: none */
+    struct mosld_bench_decode *decode; /* [n_decode] */
+    uint32_t n_decode;
+    double read_rate; /* bytes a second that memory gives; 0: not measured */
 };
 
 /* Both write to standard output; whoever ends the program looks whether that worked. */

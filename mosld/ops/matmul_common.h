@@ -57,13 +57,4 @@ void matmul_host_nn(struct rt_device *dev, void *const *bindings, const void *pu
 void matmul_host_vec(struct rt_device *dev, void *const *bindings, const void *push); /* nt, few rows */
 void matmul_host_tn(struct rt_device *dev, void *const *bindings, const void *push);
 
-/* matmul_vec_q4.c: x of all rows in the order that it reads, into matmul_q4_x_floats floats; then
- * dots[i * MATMUL_VEC_TOKENS + t] = sum_k x[token0 + t, k] W[row0 + i, k] over the first columns, whose number it
- * returns (all but the last 32 at most). */
-#define MATMUL_VEC_TOKENS 4
-size_t matmul_q4_x_floats(const struct matmul_push *p);
-void matmul_q4_order_x(const struct matmul_push *p, const float *x, float *out);
-uint32_t matmul_q4_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n,
-                        const float *ordered, uint32_t token0, uint32_t tokens, float *dots);
-
 #endif

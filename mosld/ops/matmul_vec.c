@@ -3,28 +3,28 @@
  * Packed weights go through the registers once, 16 columns at a time, for up to 4 tokens; nothing is unpacked to
  * memory. Scales multiply the 16 values, so sums are as exact as with unpacked weights. Each row of W is one thread's,
  * in one order. */
-#include "mosld/ops/matmul_common.h"
+#include "mosld/ops/matmul_vec.h"
 #include "mosld/ops/weight_lanes.h"
 
 #define ROWS_ITEM 64
 
-HOST_INLINE float sum_lanes(const floats *v)
-{
-    float s[LANES];
-    memcpy(s, v, sizeof s);
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            s[i] += s[i + width];
-    return s[0];
-}
-
-struct row_read {
-    const struct matmul_push *p;
-    const void *row;       /* its quants or values */
-    const op_half *scales; /* its first block's */
-    const float *x;        /* of the first token */
-    uint32_t tokens;
-};
+/* n rows of what `one_row` does with one. */
+#define ROWS_OF(name, one_row)                                                                                         \
+    MOSLD_CLONES static void name(const struct row_read *r, uint32_t n, size_t row_bytes, uint32_t row_scales,         \
+                                  float *out)                                                                          \
+    {                                                                                                                  \
+        struct row_read one = *r;                                                                                      \
+        for (uint32_t i = 0; i < n; i++, out += MATMUL_VEC_TOKENS) {                                                   \
+            switch (r->tokens) {                                                                                       \
+            case 1: one_row(&one, 1, out); break;                                                                      \
+            case 2: one_row(&one, 2, out); break;                                                                      \
+            case 3: one_row(&one, 3, out); break;                                                                      \
+            default: one_row(&one, 4, out); break;                                                                     \
+            }                                                                                                          \
+            one.row = (const char *)one.row + row_bytes;                                                               \
+            one.scales += row_scales;                                                                                  \
+        }                                                                                                              \
+    }
 
 /* One row for 1 .. MATMUL_VEC_TOKENS tokens, and n rows of them; LOAD, SCALES and APPLY are of weight_lanes.h. */
 #define DOT_ROW(name, LOAD, SCALES, APPLY)                                                                             \
@@ -52,30 +52,42 @@ struct row_read {
         }                                                                                                              \
         for (uint32_t t = 0; t < tokens; t++) {                                                                        \
             floats both = sum[t][0] + sum[t][1];                                                                       \
-            dot[t] = sum_lanes(&both);                                                                                 \
+            dot[t] = lanes_sum(&both);                                                                                 \
         }                                                                                                              \
     }                                                                                                                  \
-    MOSLD_CLONES static void name(const struct row_read *r, uint32_t n, size_t row_bytes, uint32_t row_scales,         \
-                                  float *out)                                                                          \
-    {                                                                                                                  \
-        struct row_read one = *r;                                                                                      \
-        for (uint32_t i = 0; i < n; i++, out += MATMUL_VEC_TOKENS) {                                                   \
-            switch (r->tokens) {                                                                                       \
-            case 1: name##_for(&one, 1, out); break;                                                                   \
-            case 2: name##_for(&one, 2, out); break;                                                                   \
-            case 3: name##_for(&one, 3, out); break;                                                                   \
-            default: name##_for(&one, 4, out); break;                                                                  \
-            }                                                                                                          \
-            one.row = (const char *)one.row + row_bytes;                                                               \
-            one.scales += row_scales;                                                                                  \
-        }                                                                                                              \
-    }
+    ROWS_OF(name, name##_for)
 
 DOT_ROW(dot_f32, lanes_f32, LANES_NONE, LANES_AS_IS)
 DOT_ROW(dot_f16, lanes_f16, LANES_NONE, LANES_AS_IS)
 DOT_ROW(dot_bf16, lanes_bf16, LANES_NONE, LANES_AS_IS)
 #define DOT_QUANTISED(type, load, scales, apply) DOT_ROW(dot_##type, load, scales, apply)
 LANES_QUANTISED(DOT_QUANTISED)
+
+/* Q8_0's only scale multiplies the sum of 32 products, and the scales of a few blocks are converted at once. */
+HOST_INLINE void q8_0_for(const struct row_read *r, const uint32_t tokens, float *dot)
+{
+    enum { BLOCKS = 64 };
+    floats sum[MATMUL_VEC_TOKENS] = {{0}};
+    uint32_t blocks = r->p->k / 32;
+    for (uint32_t b0 = 0; b0 < blocks; b0 += BLOCKS) {
+        float d[BLOCKS];
+        uint32_t n = blocks - b0 < BLOCKS ? blocks - b0 : BLOCKS;
+        halves_to_floats(r->scales + b0, n, d);
+        for (uint32_t b = 0, k = b0 * 32; b < n; b++, k += 32) {
+            floats w0, w1;
+            __builtin_prefetch((const int8_t *)r->row + k + 1024);
+            lanes_bytes(r->row, k, &w0);
+            lanes_bytes(r->row, k + LANES, &w1);
+            for (uint32_t t = 0; t < tokens; t++) {
+                const float *x = r->x + (size_t)t * r->p->x_stride + k;
+                sum[t] += (w0 * *(const floats_any *)x + w1 * *(const floats_any *)(x + LANES)) * d[b];
+            }
+        }
+    }
+    for (uint32_t t = 0; t < tokens; t++)
+        dot[t] = lanes_sum(&sum[t]);
+}
+ROWS_OF(dot_q8_0_blocks, q8_0_for)
 
 /* The columns from k0 on, at most 32. */
 static void add_tail(const struct matmul_push *p, const void *packed, uint32_t row, uint32_t k0, const float *x,
@@ -94,7 +106,7 @@ static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t r
 {
 #define DOT_OF(type, number, unused) [number] = dot_##type
     static void (*const dot[OP_W_TYPES])(const struct row_read *, uint32_t, size_t, uint32_t, float *) = {
-        OP_W_EACH(DOT_OF, OP_W_COMMA, unused)};
+        OP_W_EACH(DOT_OF, OP_W_COMMA, unused), [OP_W_Q8_0] = dot_q8_0_blocks};
     struct op_weight_layout layout;
     if (!op_weight_layout(p->wtype, p->n, p->k, &layout))
         return;
@@ -106,7 +118,8 @@ static void dot_rows(const struct matmul_push *p, const void *packed, uint32_t r
         .x = x,
         .tokens = tokens,
     };
-    dot[p->wtype](&r, n, layout.row_words * 4, (uint32_t)layout.row_scales, dots[0]);
+    if (p->wtype != OP_W_F16 || !matmul_f16_rows(&r, n, layout.row_words * 4, dots[0]))
+        dot[p->wtype](&r, n, layout.row_words * 4, (uint32_t)layout.row_scales, dots[0]);
     for (uint32_t i = 0; i < n && p->k % 32; i++)
         add_tail(p, packed, row0 + i, p->k / 32 * 32, x, tokens, dots[i]);
 }
@@ -143,9 +156,7 @@ static void few_rows(const struct few *f, uint32_t row0, uint32_t n, uint32_t t0
         dot_rows(p, f->w, row0, n, x, tokens, dots);
         return;
     }
-    uint32_t done = matmul_q4_rows(p, f->w, row0, n, f->ordered, t0, tokens, dots[0]);
-    for (uint32_t i = 0; i < n && done < p->k; i++)
-        add_tail(p, f->w, row0 + i, done, x, tokens, dots[i]);
+    matmul_q4_rows(p, f->w, row0, n, f->ordered, t0, tokens, dots[0]);
 }
 
 static void vec_item(void *arg, int item, int worker)
@@ -170,7 +181,7 @@ void matmul_host_vec(struct rt_device *dev, void *const *b, const void *push)
     if (p->rows == 0)
         return;
     struct few f = {p, b[MATMUL_X], b[MATMUL_W], b[MATMUL_Y], b[MATMUL_OTHER], NULL};
-    if (p->wtype == OP_W_Q4_0 || p->wtype == OP_W_Q4_1) /* the caller's scratch, which no item touches */
+    if (matmul_q4_takes(p->wtype)) /* the caller's scratch, which no item touches */
         f.ordered = rt_host_scratch(dev, 0, matmul_q4_x_floats(p) * sizeof *f.ordered + 1);
     if (f.ordered)
         matmul_q4_order_x(p, f.x, f.ordered);

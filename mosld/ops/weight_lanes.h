@@ -27,6 +27,16 @@ typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint8_t eight __attribute__((vector_size(LANES / 2), aligned(1), may_alias));
 typedef uint16_t pairs __attribute__((vector_size(LANES)));
 
+/* The sum of the lanes: halves are added as a tree. */
+typedef float floats_half __attribute__((vector_size(2 * LANES)));
+typedef float floats_quarter __attribute__((vector_size(LANES)));
+HOST_INLINE float lanes_sum(const floats *v)
+{
+    floats_half h = __builtin_shufflevector(*v, *v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(*v, *v, 8, 9, 10, 11, 12, 13, 14, 15);
+    floats_quarter q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+    return (q[0] + q[2]) + (q[1] + q[3]);
+}
+
 /* Each: columns col .. col + 15 of the row that begins at `row`, col a multiple of 16. Quantised: without scale and
  * offset. */
 
@@ -62,6 +72,18 @@ HOST_INLINE void lanes_bytes(const void *row, uint32_t col, floats *out)
 {
     shorts wide = __builtin_convertvector(*(const bytes *)((const int8_t *)row + col), shorts);
     *out = __builtin_convertvector(__builtin_convertvector(wide, ints), floats);
+}
+
+HOST_INLINE void halves_to_floats(const op_half *h, uint32_t n, float *out)
+{
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        floats f;
+        lanes_f16(h, i, &f);
+        *(floats_any *)(out + i) = f;
+    }
+    for (; i < n; i++)
+        out[i] = host_half(h[i]);
 }
 
 HOST_INLINE void nibble_ints(const void *at, ints *out)

@@ -21,11 +21,13 @@ struct host_device {
     int started;
     struct host_scratch *scratch; /* one a worker */
 
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* for those that sleep */
     pthread_cond_t wake, idle;
-    uint64_t generation; /* of the work below; guarded by lock */
-    int running;         /* workers that have not finished this generation */
-    bool stop;
+    uint64_t generation; /* of the work below; atomic */
+    int running;         /* workers that have not finished this generation; atomic */
+    int sleeping;        /* workers that wait for `wake`; atomic, changed under the lock */
+    int waiting;         /* 1: the caller waits for `idle`; atomic, changed under the lock */
+    bool stop;           /* atomic */
     void (*fn)(void *arg, int item, int worker);
     void *arg;
     int items;
@@ -56,26 +58,62 @@ static void take_items(struct host_device *host, int worker)
     }
 }
 
+/* One token of a small model is some two hundred regions of 5 to 50 microseconds with hardly anything between them, and putting a thread to sleep and waking
+ * it takes as long as one of them. So whoever waits looks for a while first: about 30 microseconds, which a training step does not notice. The order of
+ * each store before the load that it pairs with (generation and sleeping, running and waiting) is what keeps a wake-up from being lost. */
+#define LOOKS 2000
+
+static inline void look_again(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Returns when there is a generation behind `seen`, or the device is closed. */
+static void await_work(struct host_device *host, uint64_t seen)
+{
+    for (int i = 0; i < LOOKS; i++, look_again())
+        if (__atomic_load_n(&host->generation, __ATOMIC_ACQUIRE) != seen || __atomic_load_n(&host->stop, __ATOMIC_ACQUIRE))
+            return;
+    pthread_mutex_lock(&host->lock);
+    __atomic_add_fetch(&host->sleeping, 1, __ATOMIC_SEQ_CST);
+    while (!__atomic_load_n(&host->stop, __ATOMIC_SEQ_CST) && __atomic_load_n(&host->generation, __ATOMIC_SEQ_CST) == seen)
+        pthread_cond_wait(&host->wake, &host->lock);
+    __atomic_sub_fetch(&host->sleeping, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&host->lock);
+}
+
+static void await_workers(struct host_device *host)
+{
+    for (int i = 0; i < LOOKS; i++, look_again())
+        if (__atomic_load_n(&host->running, __ATOMIC_ACQUIRE) == 0)
+            return;
+    pthread_mutex_lock(&host->lock);
+    __atomic_store_n(&host->waiting, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&host->running, __ATOMIC_SEQ_CST) > 0)
+        pthread_cond_wait(&host->idle, &host->lock);
+    __atomic_store_n(&host->waiting, 0, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&host->lock);
+}
+
 static void *worker_main(void *arg)
 {
     struct host_worker me = *(struct host_worker *)arg;
     free(arg);
-    uint64_t seen = 0;
-    pthread_mutex_lock(&me.host->lock);
-    for (;;) {
-        while (!me.host->stop && me.host->generation == seen)
-            pthread_cond_wait(&me.host->wake, &me.host->lock);
-        if (me.host->stop)
-            break;
-        seen = me.host->generation;
-        pthread_mutex_unlock(&me.host->lock);
+    for (uint64_t seen = 0;; seen++) { /* a generation begins when all workers have ended the one before: none is missed */
+        await_work(me.host, seen);
+        if (__atomic_load_n(&me.host->stop, __ATOMIC_ACQUIRE))
+            return NULL;
         take_items(me.host, me.index);
-        pthread_mutex_lock(&me.host->lock);
-        if (--me.host->running == 0)
+        if (__atomic_sub_fetch(&me.host->running, 1, __ATOMIC_SEQ_CST) == 0 && __atomic_load_n(&me.host->waiting, __ATOMIC_SEQ_CST)) {
+            pthread_mutex_lock(&me.host->lock);
             pthread_cond_signal(&me.host->idle);
+            pthread_mutex_unlock(&me.host->lock);
+        }
     }
-    pthread_mutex_unlock(&me.host->lock);
-    return NULL;
 }
 
 void rt_parallel(struct rt_device *dev, int items, void (*fn)(void *arg, int item, int worker), void *arg)
@@ -86,20 +124,19 @@ void rt_parallel(struct rt_device *dev, int items, void (*fn)(void *arg, int ite
             fn(arg, i, 0);
         return;
     }
-    pthread_mutex_lock(&host->lock);
     host->fn = fn;
     host->arg = arg;
     host->items = items;
     host->next = 0;
-    host->running = host->started;
-    host->generation++;
-    pthread_cond_broadcast(&host->wake);
-    pthread_mutex_unlock(&host->lock);
+    __atomic_store_n(&host->running, host->started, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&host->generation, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&host->sleeping, __ATOMIC_SEQ_CST)) {
+        pthread_mutex_lock(&host->lock);
+        pthread_cond_broadcast(&host->wake);
+        pthread_mutex_unlock(&host->lock);
+    }
     take_items(host, 0);
-    pthread_mutex_lock(&host->lock);
-    while (host->running > 0)
-        pthread_cond_wait(&host->idle, &host->lock);
-    pthread_mutex_unlock(&host->lock);
+    await_workers(host);
 }
 
 int rt_host_threads(const struct rt_device *dev) { return host_of(dev)->threads; }
@@ -268,7 +305,7 @@ static void host_close(struct rt_device *dev)
 {
     struct host_device *host = host_of(dev);
     pthread_mutex_lock(&host->lock);
-    host->stop = true;
+    __atomic_store_n(&host->stop, true, __ATOMIC_SEQ_CST);
     pthread_cond_broadcast(&host->wake);
     pthread_mutex_unlock(&host->lock);
     for (int i = 0; i < host->started; i++)
