@@ -105,11 +105,15 @@ enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group
     struct mosld_adapter_module *m = module_of(pass, layer, group, linear);
     if (st || !m)
         return st;
+    struct op_weight b = mosld_adapter_b(pass->adapter, m);
+    if (pass->params.cache_tokens && op_mixture_few_takes(pass->T, m->r, m->experts))
+        return op_mixture_few(dev, &(struct op_mixture_few){.gate = gate_of(pass, m, pass->layers[layer].ul[group], (struct rt_span){0}),
+                                                            .b = op_weight_chunk(&b, 0)->span, .y = out->y, .cols = m->d_out,
+                                                            .y_stride = out->stride, .y_col = out->col, .scale = (float)m->scale}, err);
     struct z_view z;
     st = make_z(pass, m, pass->layers[layer].ul[group], &z, err);
     if (st)
         return st;
-    struct op_weight b = mosld_adapter_b(pass->adapter, m);
     return op_matmul_nt(dev, &(struct op_matmul){.x = z.span, .x_stride = z.stride, .x_col = z.col, .w = &b, .y = out->y,
                                                  .y_stride = out->stride, .y_col = out->col, .rows = pass->T,
                                                  .scale = (float)m->scale, .add = OP_ADD_SELF}, err);

@@ -110,6 +110,13 @@ static void grid_rows(const void *push, uint32_t groups[3])
     groups[0] = op_groups((uint64_t)p->T * p->heads, 1);
 }
 
+/* How far each token sees is in `where`, which a push block does not show: the new rows alone. */
+static double slots_bytes(const void *push)
+{
+    const struct attention_push *p = push;
+    return 4.0 * p->T * (attention_qkv_words(p) + (double)row_words(p) + p->heads * p->head_dim);
+}
+
 static const struct op_kernel append_kernel = {
     .kernel = {"kv_append_slots", sizeof(struct attention_push), 3, {{"qkv", RT_READ}, {"cache", RT_WRITE}, {"where", RT_READ}}},
     .map = {QKV, CACHE, WHERE},
@@ -131,6 +138,7 @@ const struct op op_kv_append_slots_desc = {
     .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_WRITE, OP_F32}, {"where", RT_READ, OP_U32}},
     .push_size = sizeof(struct attention_push),
     .ref = kv_append_slots_ref,
+    .bytes = slots_bytes,
     .n_variants = OP_COUNT(append_variants),
     .variants = append_variants,
 };
@@ -145,6 +153,7 @@ const struct op op_attention_slots_desc = {
     .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_READ, OP_F32}, {"where", RT_READ, OP_U32}, {"o", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct attention_push),
     .ref = attention_slots_ref,
+    .bytes = slots_bytes,
     .n_variants = OP_COUNT(slots_variants),
     .variants = slots_variants,
 };

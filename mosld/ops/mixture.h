@@ -20,7 +20,7 @@
 #define MOSLD_MAX_EXPERTS 64
 
 struct op;
-extern const struct op op_gate_desc, op_gate_bwd_desc, op_router_stats_desc;
+extern const struct op op_mixture_few_desc, op_gate_desc, op_gate_bwd_desc, op_router_stats_desc;
 extern const struct op op_dropout_desc; /* of weights and of inputs */
 
 struct op_gate {
@@ -39,6 +39,17 @@ struct op_gate_bwd {
     float balance;
 };
 enum rt_status op_gate_bwd(struct rt_device *dev, const struct op_gate_bwd *b, struct rt_error *err);
+
+/* For a few tokens and without backward: y += scale z Bcat^T straight from ul (gate.z is not used), in one launch that reads of b, f32 [cols, E r], the
+ * chosen experts alone. Where op_mixture_few_takes says so. */
+struct op_mixture_few {
+    struct op_gate gate;
+    struct rt_span b, y;
+    uint32_t cols, y_stride, y_col;
+    float scale;
+};
+bool op_mixture_few_takes(uint32_t rows, uint32_t r, uint32_t experts);
+enum rt_status op_mixture_few(struct rt_device *dev, const struct op_mixture_few *m, struct rt_error *err);
 
 struct op_router_stats {
     struct rt_span ul, stats; /* stats: f32 [2 E] from word stats_offset on */

@@ -18,6 +18,7 @@
     X(matmul_nn) \
     X(matmul_nt) \
     X(matmul_tn) \
+    X(mixture_few) \
     X(rmsnorm) \
     X(rmsnorm_bwd) \
     X(rope) \
