@@ -3,6 +3,7 @@
 #
 #     sh tools/test.sh [--no-model] [ctest options]       --no-model: without the tests that need SmolLM2 (a download of 93 MB)
 #     sh tools/test.sh --driver NAME [ctest options]      only those that use Vulkan, on one driver (tools/drivers.sh has their names)
+#     sh tools/test.sh --tools                            only those that run under capture tools, which are installed too
 #     sh tools/test.sh --all-drivers [ctest options]      the same on each of them, with a table at the end
 #     sh tools/test.sh --clamps [ctest options]           the same on the system's driver as it is and with each clamp of MOSLD_CAPS that
 #                                                         stands for a kind of device; behind --driver NAME or --all-drivers: on those
@@ -70,6 +71,12 @@ case ${1:-} in
 --no-model) with_model=no; shift ;;
 --driver) drivers=${2:?--driver needs a name: $DRIVERS}; driver_define "$drivers"; shift 2 ;;
 --all-drivers) drivers=$DRIVERS; shift ;;
+--tools)
+    # shellcheck disable=SC2086
+    need $BUILD_PACKAGES $TEST_PACKAGES $TOOL_PACKAGES
+    build -DMOSLD_WERROR=ON
+    exec ctest --test-dir "$BUILD" --output-on-failure -R test_capture_tools
+    ;;
 esac
 if [ "${1:-}" = --clamps ]; then clamps=$CLAMPS; shift; fi
 [ -z "$drivers$clamps" ] || with_model=no # no Vulkan test needs it
