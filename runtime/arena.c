@@ -10,6 +10,7 @@
 struct request {
     struct rt_span *out;
     uint64_t size; /* as asked for */
+    char *label;   /* NULL unless debuggers are told; goes to the buffer's regions when it is placed */
 };
 
 struct rt_arena {
@@ -59,13 +60,45 @@ enum rt_status rt_arena_add(struct rt_arena *arena, uint64_t size, const char *l
         arena->requests = grown;
         arena->cap_requests = cap;
     }
-    arena->requests[arena->n_requests++] = (struct request){out, size};
+    arena->requests[arena->n_requests++] = (struct request){out, size, arena->dev->labels ? strdup(label) : NULL};
     arena->planned = sum;
     return RT_OK;
 }
 
 uint64_t rt_arena_planned(const struct rt_arena *arena) { return arena ? arena->planned : 0; }
 uint64_t rt_arena_allocated(const struct rt_arena *arena) { return arena ? arena->allocated : 0; }
+
+/* Hands the labels over to the buffer. Without memory for it debuggers learn less. */
+static void note_regions(struct rt_buffer *buffer, struct request *requests, size_t n)
+{
+    buffer->regions = buffer->dev->labels ? calloc(n, sizeof *buffer->regions) : NULL;
+    uint64_t offset = 0;
+    for (size_t i = 0; buffer->regions && i < n; i++) {
+        buffer->regions[buffer->n_regions++] = (struct rt_region){offset, offset + round_up(requests[i].size), requests[i].label};
+        requests[i].label = NULL;
+        offset += round_up(requests[i].size);
+    }
+}
+
+static void forget_regions(struct rt_buffer *buffer)
+{
+    for (uint32_t i = 0; i < buffer->n_regions; i++)
+        free(buffer->regions[i].label);
+    free(buffer->regions);
+}
+
+const char *rt_region_at(const struct rt_buffer *buffer, uint64_t offset)
+{
+    uint32_t low = 0, high = buffer->n_regions;
+    while (low < high) { /* the first region that ends behind the offset */
+        uint32_t middle = low + (high - low) / 2;
+        if (buffer->regions[middle].end <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < buffer->n_regions ? buffer->regions[low].label : NULL;
+}
 
 /* Allocates one buffer for requests [first, last) and points their spans into it. */
 static enum rt_status place(struct rt_arena *arena, size_t first, size_t last, uint64_t bytes, struct rt_error *err)
@@ -87,6 +120,7 @@ static enum rt_status place(struct rt_arena *arena, size_t first, size_t last, u
         *arena->requests[i].out = (struct rt_span){buffer, offset, arena->requests[i].size};
         offset += round_up(arena->requests[i].size);
     }
+    note_regions(buffer, &arena->requests[first], last - first);
     return RT_OK;
 }
 
@@ -128,8 +162,12 @@ void rt_arena_destroy(struct rt_arena **arena)
     struct rt_arena *a = *arena;
     if (a->n_buffers)
         rt_finish(a->dev, NULL);
-    for (size_t i = 0; i < a->n_buffers; i++)
+    for (size_t i = 0; i < a->n_buffers; i++) {
+        forget_regions(a->buffers[i]);
         a->dev->backend->buffer_destroy(a->buffers[i]);
+    }
+    for (size_t i = 0; i < a->n_requests; i++)
+        free(a->requests[i].label);
     if (a->n_buffers && a->dev->trace)
         rt_trace_change_memory(a->dev->trace, a->purpose, -(int64_t)a->allocated);
     free(a->buffers);

@@ -8,10 +8,21 @@
 #include "runtime/rt.h"
 #include "runtime/trace_record.h"
 
+/* What lies where in a buffer: only kept while debuggers are told of it (rt_device.labels). In order, without overlap. */
+struct rt_region {
+    uint64_t begin, end;
+    char *label;
+};
+
 struct rt_buffer {
     struct rt_device *dev;
     uint64_t size;
+    struct rt_region *regions;
+    uint32_t n_regions;
 };
+
+/* arena.c: the label of what lies at `offset`; NULL where nothing is known. */
+const char *rt_region_at(const struct rt_buffer *buffer, uint64_t offset);
 
 struct rt_backend {
     void (*close)(struct rt_device *dev);

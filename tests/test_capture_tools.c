@@ -104,6 +104,8 @@ START_TEST(renderdoc_sees_the_step_as_the_engine_does)
     must_have(json, "kernels", "adamw");
     must_have(json, "buffers", "weights");
     must_have(json, "buffers", "adapter");
+    must_have(json, "tensors", "model.layers.2.mlp.gate_proj.weight");
+    must_have(json, "tensors", "adapter gradients");
     ck_assert_int_gt(cJSON_GetObjectItem(json, "gradient_bytes")->valueint, 0); /* they were found, or the script had failed */
     cJSON_Delete(json);
 }

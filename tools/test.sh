@@ -67,7 +67,7 @@ with_model=yes
 drivers=
 clamps=
 case ${1:-} in
---help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
 --no-model) with_model=no; shift ;;
 --driver) drivers=${2:?--driver needs a name: $DRIVERS}; driver_define "$drivers"; shift 2 ;;
 --all-drivers) drivers=$DRIVERS; shift ;;

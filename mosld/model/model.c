@@ -40,7 +40,7 @@ static enum rt_status plan_matrix(struct mosld_model *m, const struct mosld_mode
     if (w->cols % op_wtype_block(type))
         return rt_fail(err, RT_USAGE, "weights: %s has rows of %u numbers, which do not fill the blocks of %u of this type: choose f16, bf16 or f32",
                        name, w->cols, op_wtype_block(type));
-    return op_weight_plan(m->dev, m->arena, type, w->rows, w->cols, "weights", out, err);
+    return op_weight_plan(m->dev, m->arena, type, w->rows, w->cols, name, out, err);
 }
 
 /* A bias or a norm, always f32; a null span where the model has none. */
@@ -52,7 +52,7 @@ static enum rt_status plan_vector(struct mosld_model *m, const struct mosld_mode
     if (!w)
         return RT_OK;
     m->parameters += w->cols;
-    return rt_arena_add(m->arena, 4ull * w->cols, "weights", out, err);
+    return rt_arena_add(m->arena, 4ull * w->cols, name, out, err);
 }
 
 /* Where each vector of a layer stands, and its name behind "model.layers.N.". */

@@ -119,6 +119,7 @@ static void record(struct vk_device *dev, VkCommandBuffer cmd, const struct vk_k
                    const uint32_t groups[3])
 {
     vk_label_command(dev, cmd, k->desc->name);
+    vk_label_bindings(dev, cmd, k->desc, spans);
     uint32_t slot = dev->profile ? vk_profile_open(dev, cmd, RT_EVENT_WORK, k->desc->name, bytes_bound(k->desc, spans), groups) : VK_NO_SLOT;
     dev->fn.vkCmdBindPipeline(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, k->pipeline);
     if (k->desc->push_size)

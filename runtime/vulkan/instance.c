@@ -135,6 +135,7 @@ static bool load_functions(struct vk_instance *instance)
         GET(set_name, vkSetDebugUtilsObjectNameEXT);
         GET(begin_label, vkCmdBeginDebugUtilsLabelEXT);
         GET(end_label, vkCmdEndDebugUtilsLabelEXT);
+        GET(insert_label, vkCmdInsertDebugUtilsLabelEXT);
         GET(queue_begin_label, vkQueueBeginDebugUtilsLabelEXT);
         GET(queue_end_label, vkQueueEndDebugUtilsLabelEXT);
         GET(queue_insert_label, vkQueueInsertDebugUtilsLabelEXT);

@@ -54,6 +54,21 @@ void vk_label_command(struct vk_device *dev, VkCommandBuffer cmd, const char *na
         dev->instance.end_label(cmd);
 }
 
+void vk_label_bindings(struct vk_device *dev, VkCommandBuffer cmd, const struct rt_kernel *kernel, const struct rt_span *spans)
+{
+    char text[512] = "";
+    size_t n = 0;
+    if (!dev->base.labels || !dev->instance.insert_label)
+        return;
+    for (uint32_t i = 0; i < kernel->n_bindings && n < sizeof text; i++) {
+        const char *label = rt_region_at(spans[i].buffer, spans[i].offset);
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s: %s", i ? ", " : "", kernel->bindings[i].name, label ? label : "?");
+    }
+    VkDebugUtilsLabelEXT info = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT, .pLabelName = text};
+    if (n)
+        dev->instance.insert_label(cmd, &info);
+}
+
 void vk_label_submission(struct vk_device *dev, const struct vk_submission *s, bool begin)
 {
     char text[160], scope[64] = "";

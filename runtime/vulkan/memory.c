@@ -113,7 +113,7 @@ static enum rt_status create(struct vk_device *dev, uint64_t size, enum heap_use
     struct vk_buffer *b = calloc(1, sizeof *b);
     if (!b)
         return rt_fail(err, RT_NO_MEMORY, "no memory for a buffer (%s)", label);
-    b->base = (struct rt_buffer){&dev->base, size};
+    b->base = (struct rt_buffer){.dev = &dev->base, .size = size};
     VkBufferCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = size, .sharingMode = VK_SHARING_MODE_EXCLUSIVE,
         .usage = VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT |

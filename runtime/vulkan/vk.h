@@ -47,6 +47,7 @@ struct vk_instance {
     PFN_vkSetDebugUtilsObjectNameEXT set_name;
     PFN_vkCmdBeginDebugUtilsLabelEXT begin_label;
     PFN_vkCmdEndDebugUtilsLabelEXT end_label;
+    PFN_vkCmdInsertDebugUtilsLabelEXT insert_label;
     PFN_vkQueueBeginDebugUtilsLabelEXT queue_begin_label;
     PFN_vkQueueEndDebugUtilsLabelEXT queue_end_label;
     PFN_vkQueueInsertDebugUtilsLabelEXT queue_insert_label;
@@ -270,6 +271,8 @@ void vk_labels_close(struct vk_device *dev, struct vk_submission *s); /* before 
 void vk_label_begin(struct rt_device *dev);
 void vk_label_end(struct rt_device *dev);
 void vk_label_command(struct vk_device *dev, VkCommandBuffer cmd, const char *name); /* around one command; NULL ends it */
+/* Which tensors it binds, as a label in front of a dispatch: arenas hold many in a buffer. */
+void vk_label_bindings(struct vk_device *dev, VkCommandBuffer cmd, const struct rt_kernel *kernel, const struct rt_span *spans);
 void vk_label_submission(struct vk_device *dev, const struct vk_submission *s, bool begin);
 void vk_labels_name_device(struct vk_device *dev);
 const char *vk_capture_begin(struct rt_device *dev, const char *label);

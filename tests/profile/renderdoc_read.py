@@ -31,12 +31,14 @@ def open_capture(path):
     return controller
 
 
-def walk(actions, structured, path, out):
+def walk(actions, structured, path, out, tensors_bound):
     for a in actions:
+        if a.flags & rd.ActionFlags.SetMarker:
+            tensors_bound.update(part.split(": ", 1)[1] for part in a.GetName(structured).split(", ") if ": " in part)
         here = path + [a.GetName(structured)]
         if a.flags & rd.ActionFlags.Dispatch:
             out.append((a.eventId, path))
-        walk(a.children, structured, here, out)
+        walk(a.children, structured, here, out, tensors_bound)
 
 
 def tensors(path):
@@ -59,8 +61,9 @@ def stacked_b(gradients):
 
 def main(capture, gradients_path):
     controller = open_capture(capture)
-    dispatches, names = [], {r.resourceId: r.name for r in controller.GetResources()}
-    walk(controller.GetRootActions(), controller.GetStructuredFile(), [], dispatches)
+    dispatches, tensors_bound = [], set()
+    names = {r.resourceId: r.name for r in controller.GetResources()}
+    walk(controller.GetRootActions(), controller.GetStructuredFile(), [], dispatches, tensors_bound)
     if not dispatches:
         fail("the capture has no dispatch")
     steps, layers, phases, ops, kernels, buffers = set(), set(), set(), set(), set(), set()
@@ -100,7 +103,7 @@ def main(capture, gradients_path):
     controller.Shutdown()
     rd.ShutdownReplay()
     print(json.dumps({"dispatches": len(dispatches), "steps": sorted(steps), "layers": sorted(layers), "phases": sorted(phases), "ops": sorted(ops),
-                      "kernels": sorted(kernels), "buffers": sorted(buffers), "example": dispatches[len(dispatches) // 2][1],
+                      "kernels": sorted(kernels), "buffers": sorted(buffers), "tensors": sorted(tensors_bound), "example": dispatches[len(dispatches) // 2][1],
                       "gradient_found_in_binding": found[0], "gradient_bytes": len(want)}, indent=1))
 
 
