@@ -151,12 +151,41 @@ START_TEST(plans)
 }
 END_TEST
 
+/* A chunk filled from smaller ones has the bytes of one packed at once. */
+START_TEST(a_chunk_is_filled_in_parts)
+{
+    enum op_wtype type = _i;
+    enum { ROWS = 11, COLS = 512 };
+    uint64_t row_bytes, bytes = op_weight_bytes(type, ROWS, COLS), state = 7;
+    ck_assert(dtype_bytes(file_types[type], COLS, &row_bytes));
+    unsigned char *raw = malloc(ROWS * row_bytes), *whole = malloc(bytes), *parts = malloc(bytes), *small = malloc(bytes);
+    for (uint64_t i = 0; i < ROWS * row_bytes; i++)
+        raw[i] = (unsigned char)test_random(&state);
+    op_weight_pack(type, ROWS, COLS, raw, whole);
+    for (uint32_t each = 2; each <= 12; each += 2) {
+        memset(parts, 0x5a, bytes);
+        for (uint32_t row0 = 0; row0 < ROWS; row0 += each) {
+            uint32_t n = ROWS - row0 < each ? ROWS - row0 : each;
+            struct op_weight_part at = op_weight_part(type, ROWS, COLS, row0, n), from = op_weight_part(type, n, COLS, 0, n);
+            ck_assert_uint_eq(at.scales % 4, 0);
+            ck_assert(at.quant_bytes == from.quant_bytes && at.scale_bytes == from.scale_bytes && at.scales + at.scale_bytes <= bytes);
+            op_weight_pack(type, n, COLS, raw + row0 * row_bytes, small);
+            memcpy(parts + at.quants, small + from.quants, at.quant_bytes);
+            memcpy(parts + at.scales, small + from.scales, at.scale_bytes);
+        }
+        ck_assert_msg(memcmp(parts, whole, bytes) == 0, "%s in parts of %u rows", op_wtype_name(type), each);
+    }
+    free(raw), free(whole), free(parts), free(small);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("weight");
     TCase *tc = tcase_create("weight");
     tcase_set_timeout(tc, 300);
     tcase_add_test(tc, halves_are_exact);
+    tcase_add_loop_test(tc, a_chunk_is_filled_in_parts, 0, OP_W_TYPES);
     tcase_add_test(tc, sizes);
     tcase_add_loop_test(tc, values_are_the_files, 0, (int)OP_COUNT(shapes) * OP_W_TYPES);
     tcase_add_test(tc, plans);

@@ -168,30 +168,67 @@ static enum rt_status read_rows(const struct mosld_model_file *file, const struc
     return st;
 }
 
+#define SLICE_BYTES (4u << 20) /* of the file that is read at a time: it stays in the caches until it is where it belongs */
+
+/* A chunk on its way: read a slice of rows, packed, put into its place in the device's memory, or sent there while the next is read. */
+struct loading {
+    struct rt_device *dev;
+    const struct mosld_model_file *file;
+    const struct mosld_weight *w;
+    const struct op_weight *to;
+    const struct op_weight_chunk *chunk;
+    unsigned char *in_place; /* NULL: by upload */
+    unsigned char *raw, *packed;
+};
+
+static enum rt_status put(struct loading *l, uint64_t offset, const void *data, uint64_t bytes, struct rt_error *err)
+{
+    if (!l->in_place)
+        return rt_upload(l->dev, l->chunk->span, offset, data, bytes, err);
+    memcpy(l->in_place + offset, data, bytes);
+    return RT_OK;
+}
+
+static enum rt_status load_slice(struct loading *l, uint32_t row0, uint32_t n, struct rt_error *err)
+{
+    enum op_wtype type = l->to->type;
+    uint32_t cols = l->to->cols;
+    struct op_weight_part at = op_weight_part(type, l->chunk->rows, cols, row0, n), from = op_weight_part(type, n, cols, 0, n);
+    RT_TRY(read_rows(l->file, l->w, type, l->chunk->row0 + row0, n, l->raw, err));
+    op_weight_pack(type, n, cols, l->raw, l->packed);
+    RT_TRY(put(l, at.quants, l->packed, at.quant_bytes, err));
+    return at.scale_bytes ? put(l, at.scales, l->packed + from.scales, at.scale_bytes, err) : RT_OK;
+}
+
+static enum rt_status load_chunk(struct loading *l, uint32_t slice, struct rt_error *err)
+{
+    void *at;
+    RT_TRY(rt_write_begin(l->dev, l->chunk->span, &at, err));
+    l->in_place = at;
+    for (uint32_t row0 = 0; row0 < l->chunk->rows; row0 += slice)
+        RT_TRY(load_slice(l, row0, l->chunk->rows - row0 < slice ? l->chunk->rows - row0 : slice, err));
+    return at ? rt_write_end(l->dev, l->chunk->span, err) : RT_OK;
+}
+
 static enum rt_status load_matrix(struct mosld_model *m, const struct mosld_model_file *file, const char *name, const struct op_weight *to,
                                   struct rt_error *err)
 {
-    const struct mosld_weight *w = mosld_model_file_find(file, name);
-    enum rt_status st = RT_OK;
+    struct loading l = {.dev = m->dev, .file = file, .w = mosld_model_file_find(file, name), .to = to};
+    uint64_t row_bytes;
+    if (!dtype_bytes(file_type_of(to->type), to->cols, &row_bytes))
+        return rt_fail(err, RT_BAD_FILE, "%s: tensor %s: %u columns do not fill blocks of %s", l.w->name, name, to->cols,
+                       dtype_name(file_type_of(to->type)));
+    uint64_t rows = SLICE_BYTES / row_bytes & ~1ull; /* even: see op_weight_part */
+    uint32_t slice = rows < 2 ? 2 : rows < to->rows ? (uint32_t)rows : to->rows + to->rows % 2;
+    l.raw = malloc(slice * row_bytes);
+    l.packed = malloc(op_weight_bytes(to->type, slice, to->cols));
+    enum rt_status st = l.raw && l.packed ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory to load %s", name);
     for (uint32_t i = 0; i < to->n_chunks && !st; i++) {
-        const struct op_weight_chunk *c = op_weight_chunk(to, i);
-        uint64_t bytes = op_weight_bytes(to->type, c->rows, to->cols), raw_bytes;
-        if (!dtype_bytes(file_type_of(to->type), (uint64_t)c->rows * to->cols, &raw_bytes))
-            return rt_fail(err, RT_BAD_FILE, "%s: tensor %s: %u columns do not fill blocks of %s", w->name, name, to->cols,
-                           dtype_name(file_type_of(to->type)));
-        void *in_place, *raw = malloc(raw_bytes), *packed = NULL;
-        st = raw ? read_rows(file, w, to->type, c->row0, c->rows, raw, err) : rt_fail(err, RT_NO_MEMORY, "no memory to load %s", name);
-        if (!st)
-            st = rt_write_begin(m->dev, c->span, &in_place, err);
-        if (!st && !in_place && !(packed = malloc(bytes)))
-            st = rt_fail(err, RT_NO_MEMORY, "no memory to load %s", name);
-        if (!st) {
-            op_weight_pack(to->type, c->rows, to->cols, raw, in_place ? in_place : packed);
-            st = in_place ? rt_write_end(m->dev, c->span, err) : rt_upload(m->dev, c->span, 0, packed, bytes, err);
-        }
-        free(raw);
-        free(packed);
+        l.chunk = op_weight_chunk(to, i);
+        st = load_chunk(&l, slice, err);
     }
+    free(l.raw);
+    free(l.packed);
     return st;
 }
 

@@ -65,6 +65,15 @@ uint64_t op_weight_bytes(enum op_wtype type, uint64_t rows, uint64_t cols)
     return op_weight_layout(type, rows, cols, &layout) ? layout.words * 4 : 0;
 }
 
+struct op_weight_part op_weight_part(enum op_wtype type, uint32_t rows, uint32_t cols, uint32_t row0, uint32_t n)
+{
+    struct op_weight_layout l;
+    if (!op_weight_layout(type, rows, cols, &l))
+        return (struct op_weight_part){0};
+    return (struct op_weight_part){row0 * l.row_words * 4, n * l.row_words * 4, l.scales * 4 + row0 * l.row_scales * 2,
+                                   (n * l.row_scales + 1) / 2 * 4};
+}
+
 /* ---- chunks ---- */
 
 /* The most rows of which a chunk fits `limit` bytes; 0 when not even one does. */

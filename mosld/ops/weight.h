@@ -80,6 +80,12 @@ void op_weight_finish(struct op_weight *w); /* frees the chunk list, not the mem
 /* Repacks `rows` rows from the file's format (raw blocks of w->type, Hugging Face row order) into `out`, a chunk of
  * exactly these rows. */
 void op_weight_pack(enum op_wtype type, uint32_t rows, uint32_t cols, const void *raw, void *out);
+/* Where rows [row0, row0 + n) of a chunk of `rows` rows lie in it, in bytes: quants or values, and scales (0 bytes where the type has none).
+ * So a chunk can be filled from smaller ones. row0 is even, and so is n but for the chunk's end, since scales are halves of words. */
+struct op_weight_part {
+    uint64_t quants, quant_bytes, scales, scale_bytes;
+};
+struct op_weight_part op_weight_part(enum op_wtype type, uint32_t rows, uint32_t cols, uint32_t row0, uint32_t n);
 /* Rows [row0, row0 + n) of a packed chunk of `rows` rows as f32 into out [n, cols]: what the host variants and the
  * tests read. */
 void op_weight_unpack(enum op_wtype type, uint32_t rows, uint32_t cols, const void *packed, uint32_t row0, uint32_t n,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define STAGING_HALF VK_STAGING_HALF
+#define SUBMIT_FROM ((uint64_t)1 << 20)
 #define INLINE_MAX 65536u /* what vkCmdUpdateBuffer takes */
 
 static struct hazard_access range(const struct vk_buffer *b, uint64_t begin, uint64_t size, bool write)
@@ -94,7 +95,7 @@ static enum rt_status upload_staged(struct vk_device *dev, struct vk_buffer *to,
             st = copy_buffer(dev, to, at, dev->staging, half * STAGING_HALF, part, false, err);
         dev->staging_half_used[half] = dev->begun;
         dev->staging_half = !half;
-        if (st == RT_OK && part == STAGING_HALF)
+        if (st == RT_OK && part >= SUBMIT_FROM) /* under way while the caller reads what comes next */
             st = vk_record_submit(dev, err);
         at += part;
         data += part;
