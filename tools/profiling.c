@@ -88,7 +88,7 @@ enum rt_status profiling_end(struct profiling *p, struct rt_error *err)
     RT_TRY(end_trace(p, err));
     if (!measure)
         return RT_OK;
-    struct mosld_bench bench = {.dev = p->dev, .seconds = 0.15};
+    struct mosld_bench bench = {.dev = p->dev, .seconds = 0.3};
     /* On a processor a smaller product does, and takes less of the user's time. */
     uint32_t cube = rt_device_info(p->dev)->class_ == RT_CLASS_CPU ? 512 : 1024;
     p->has_peaks = mosld_bench_peaks(&bench, cube, &p->peaks, &why) == RT_OK;
