@@ -16,7 +16,8 @@ static const char *const commands[] = {"devices",    "train",  "eval",    "gener
 /* A whole command of each kind that runs a model, but for the model. */
 static const char *const whole[] = {"train --task t=t.jsonl --out run --max-steps 1", "eval --task t=t.jsonl",
                                     "generate --prompt Tom --max-new-tokens 3", "perplexity --text t.jsonl",
-                                    "logits --tokens 1,2 --out out.safetensors", "chat --prompt Tom --chat-template llama2 --max-new-tokens 3"};
+                                    "chat --prompt Tom --chat-template llama2 --max-new-tokens 3",
+                                    "logits --tokens 1,2 --out out.safetensors"}; /* last: its result is a file */
 #define N_WHOLE ((int)(sizeof whole / sizeof *whole))
 
 static void make(void)
