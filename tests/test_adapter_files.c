@@ -267,6 +267,21 @@ START_TEST(no_configuration_at_all)
 }
 END_TEST
 
+/* Shown with the reason where it is a LoRA that mosld does not run; an error that names it where it is another family's. */
+START_TEST(inspecting)
+{
+    copy_adapter(LORA);
+    done(program("inspect a"));
+    ck_assert_ptr_null(strstr(program_out(), "reason"));
+    write_text("a/adapter_config.json", "{\"peft_type\": \"LORA\", \"r\": 4, \"lora_alpha\": 8, \"target_modules\": [\"q_proj\"], \"use_dora\": true}");
+    done(program("inspect a"));
+    ck_assert_ptr_nonnull(strstr(program_out(), "use_dora"));
+    ck_assert_ptr_nonnull(strstr(program_out(), "reason"));
+    write_text("a/adapter_config.json", "{\"peft_type\": \"LOHA\", \"r\": 4}");
+    program_failed_as(program("inspect a"), 3, "LOHA", "a/adapter_config.json", NULL);
+}
+END_TEST
+
 /* What mosld does not need and PEFT writes is passed over. */
 START_TEST(peft_writes_more_keys)
 {
@@ -402,6 +417,7 @@ int main(void)
     tcase_add_test(tc, bad_configurations);
     tcase_add_test(tc, layers_that_the_model_has_not);
     tcase_add_test(tc, no_configuration_at_all);
+    tcase_add_test(tc, inspecting);
     tcase_add_test(tc, peft_writes_more_keys);
     tcase_add_test(tc, bad_tensors);
     tcase_add_test(tc, bad_tensor_files);

@@ -1,5 +1,6 @@
 /* tests/test_cli_chat.c - mosld chat at a terminal: a pseudo-terminal that types and reads, as a person would. */
 #include "tests/support/program.h"
+#include "tools/wrap.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -94,7 +95,7 @@ START_TEST(a_conversation)
     type("Hello\r");
     at = expect("tokens of prompt", at);
     type("Hello again\r");
-    at = expect("from the cache", at);
+    at = expect("was cached", at);
     type("/retry\r");
     at = expect("tokens of prompt", at);
     type("/save said.jsonl\r");
@@ -160,6 +161,34 @@ START_TEST(editing_and_history)
 END_TEST
 #endif
 
+/* Lines end between words: in 24 columns no line is longer, and no word is cut that would fit. */
+START_TEST(wrapping)
+{
+    static const struct {
+        const char *pieces[6], *want;
+    } cases[] = {
+        {{"one two three four five six", NULL}, "one two three four five\nsix"},
+        {{"one two th", "ree fo", "ur fiv", "e six", NULL}, "one two three four five\nsix"},
+        {{"a\n    code(x);\n", "b", NULL}, "a\n    code(x);\nb"},
+        {{"an averylongwordthatisnotbrokenatall x", NULL}, "an\naverylongwordthatisnotbrokenatall\nx"},
+        {{"123456789 123456789 1234", NULL}, "123456789 123456789 1234"},
+        {{"123456789 123456789 12345", NULL}, "123456789 123456789\n12345"},
+        {{"\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4 123456789 12345678", " x", NULL}, "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4 123456789 12345678\nx"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *out;
+        size_t n;
+        struct wrap w = {.to = open_memstream(&out, &n), .width = 24};
+        for (int k = 0; cases[i].pieces[k]; k++)
+            wrap_text(&w, cases[i].pieces[k], strlen(cases[i].pieces[k]));
+        wrap_flush(&w);
+        fclose(w.to);
+        ck_assert_str_eq(out, cases[i].want);
+        free(out);
+    }
+}
+END_TEST
+
 START_TEST(adapters)
 {
     write_text("t.jsonl", "{\"prompt\": \"Tom \", \"completion\": \"saw a big dog in the sun.\"}\n");
@@ -192,6 +221,7 @@ int main(void)
 #if defined HAVE_LIBEDIT
     tcase_add_test(tc, editing_and_history);
 #endif
+    tcase_add_test(tc, wrapping);
     tcase_add_test(tc, adapters);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

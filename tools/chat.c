@@ -188,6 +188,9 @@ static enum rt_status retry(struct conversation *c, const char *unused, struct r
     c->g->params.sampling.seed++;
     enum rt_status st = answer(c, err);
     putchar('\n');
+    fflush(stdout);
+    if (!st)
+        generate_tell_speeds(c->g);
     return st;
 }
 
@@ -206,9 +209,9 @@ static const struct {
     enum rt_status (*run)(struct conversation *c, const char *argument, struct rt_error *err);
 } commands[] = {
     {"help", "", "this list", help},
-    {"adapter", "NAME", "change to an adapter, none, or a folder; without a name: list them", choose_adapter},
-    {"system", "TEXT", "a new conversation with this system prompt; without text: show it", set_system},
-    {"retry", "", "another answer to the last message (with a temperature above 0)", retry},
+    {"adapter", "NAME", "change to an adapter, none, or a folder; alone: list them", choose_adapter},
+    {"system", "TEXT", "a new conversation with this prompt; alone: show it", set_system},
+    {"retry", "", "another answer (with a temperature above 0)", retry},
     {"reset", "", "a new conversation", reset},
     {"save", "FILE", "write the conversation, as mosld train takes it", save},
     {"stats", "", "tell tokens/s after each answer, or stop telling them", stats},
@@ -253,6 +256,8 @@ static enum rt_status turn(struct conversation *c, const char *said, cJSON *answ
         putchar('\n');
         fflush(stdout); /* who talks to it through a pipe waits for this */
     }
+    if (!st)
+        generate_tell_speeds(c->g);
     return st;
 }
 
@@ -340,6 +345,7 @@ enum rt_status chat_run(struct generation *g, struct rt_error *err)
 {
     struct conversation c = {.g = g, .terminal = !g->o.prompt && !g->o.session.json && isatty(STDIN_FILENO) && isatty(STDERR_FILENO)};
     g->colour = c.terminal;
+    g->wrap.width = c.terminal ? wrap_width(stdout) : 0;
     enum rt_status st = g->o.system ? say(&c, "system", g->o.system, err) : RT_OK;
     if (!st)
         st = g->o.prompt ? turn(&c, g->o.prompt, NULL, err) : c.terminal ? at_terminal(&c, err) : through_pipe(&c, err);

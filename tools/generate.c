@@ -77,11 +77,12 @@ static enum rt_status run_answer(struct generation *g, uint32_t slot, struct rt_
         if (*g->stop)
             RT_TRY(mosld_answer_stop(a, err));
         if (!g->o.session.json && a->safe > printed) {
-            fwrite(a->text + printed, 1, a->safe - printed, stdout);
+            wrap_text(&g->wrap, a->text + printed, a->safe - printed);
             fflush(stdout);
             printed = a->safe;
         }
     }
+    wrap_flush(&g->wrap);
     g->seconds = now() - begin;
     return RT_OK;
 }
@@ -99,14 +100,15 @@ enum rt_status generate_answer(struct generation *g, const int32_t *ids, size_t 
         return rt_fail(err, RT_FAILED, "no place for another sequence");
     enum rt_status st = run_answer(g, slot, err);
     runner_release(g->runner, slot);
-    if (st)
-        return st;
+    return st;
+}
+
+void generate_tell_speeds(const struct generation *g)
+{
     uint32_t run = g->last->n_prompt - g->reused, tokens = mosld_answer_tokens(g->last);
     if (g->o.verbose && g->prompt_seconds > 0)
-        fprintf(stderr, "%s%s%u tokens of prompt at %.1f tokens/s%s, %u new ones at %.1f tokens/s%s\n", g->o.session.json ? "" : "\n",
-                g->colour ? "\033[2m" : "", run, run / g->prompt_seconds, g->reused ? " (the rest from the cache)" : "", tokens,
-                g->seconds > 0 ? tokens / g->seconds : 0.0, g->colour ? "\033[0m" : "");
-    return RT_OK;
+        fprintf(stderr, "%s%u tokens of prompt at %.1f tokens/s%s, %u new at %.1f%s\n", g->colour ? "\033[2m" : "", run, run / g->prompt_seconds,
+                g->reused ? " (the rest was cached)" : "", tokens, g->seconds > 0 ? tokens / g->seconds : 0.0, g->colour ? "\033[0m" : "");
 }
 
 /* ---- JSON ---- */
@@ -188,6 +190,8 @@ static enum rt_status complete(struct generation *g, struct rt_error *err)
         generate_print_json(g, NULL);
     else
         putchar('\n');
+    fflush(stdout);
+    generate_tell_speeds(g);
     return RT_OK;
 }
 
@@ -262,6 +266,7 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     g->adapter = o->adapter.n ? 0 : RUNNER_NO_ADAPTER;
     g->logits = malloc(runner_vocab(g->runner) * sizeof *g->logits);
     g->stop = &session_interrupted;
+    g->wrap = (struct wrap){.to = stdout};
     if (!g->logits)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the logits");
     RT_TRY(o->chat ? chat_run(g, err) : complete(g, err));

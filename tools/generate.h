@@ -4,6 +4,7 @@
 
 #include "tools/answer_options.h"
 #include "tools/runner.h"
+#include "tools/wrap.h"
 
 struct generate_options {
     struct session_options session;
@@ -25,11 +26,15 @@ struct generation {
     uint32_t reused;           /* tokens of its prompt that were in the cache */
     double prompt_seconds, seconds;
     volatile sig_atomic_t *stop; /* not 0: the answer ends where it is */
+    struct wrap wrap;          /* where text is printed */
     bool colour;               /* standard error is a terminal: speeds stand there in grey */
 };
 
 /* Makes g->last of the prompt; prints its text while it comes, unless --json is on. */
 enum rt_status generate_answer(struct generation *g, const int32_t *ids, size_t n, bool continues, struct rt_error *err);
+
+/* With --verbose: speeds of the last answer, on standard error. */
+void generate_tell_speeds(const struct generation *g);
 
 /* tools/chat.c: the conversation, from standard input or with g->o.prompt as its one message. */
 enum rt_status chat_run(struct generation *g, struct rt_error *err);

@@ -2,6 +2,7 @@
  *
  * One JSON document is made of what was found; --json prints it, else inspect_text.h does. Also files that mosld cannot
  * run are shown, with the reason why it cannot. */
+#include "mosld/adapter/adapter_file.h"
 #include "mosld/io/file.h"
 #include "mosld/io/gguf.h"
 #include "mosld/io/json.h"
@@ -287,10 +288,27 @@ static enum rt_status add_tensor_file(const char *folder, const char *name, cons
     return st;
 }
 
+/* Why mosld cannot run a LoRA or MoSLD adapter is shown; an adapter of another family is an error that names it. */
+static enum rt_status add_adapter_runs(const char *path, cJSON *document, struct rt_error *err)
+{
+    struct mosld_adapter_params params;
+    struct rt_error why;
+    const cJSON *type = json_find(cJSON_GetObjectItem(document, "config"), "peft_type");
+    if (mosld_adapter_read_params(path, &params, &why) == RT_OK)
+        return RT_OK;
+    if (!cJSON_IsString(type) || (strcmp(type->valuestring, "LORA") != 0 && strcmp(type->valuestring, "MOSLD") != 0))
+        return rt_fail(err, why.status, "%s", why.text);
+    cJSON_AddFalseToObject(document, "runs");
+    cJSON_AddStringToObject(document, "reason", why.text);
+    return RT_OK;
+}
+
 static enum rt_status inspect_adapter(const char *path, bool tensors, cJSON *document, struct rt_error *err)
 {
     cJSON_AddStringToObject(document, "kind", "adapter");
     enum rt_status st = add_settings(path, "adapter_config.json", "config", document, err);
+    if (st == RT_OK)
+        st = add_adapter_runs(path, document, err);
     return st == RT_OK ? add_tensor_file(path, "adapter_model.safetensors", NULL, tensors, document, err) : st;
 }
 
