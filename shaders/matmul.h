@@ -13,7 +13,11 @@
 #define MATMUL_ADD_BIAS 2
 #define MATMUL_ADD_RESIDUAL 3
 
-PUSH_BLOCK(matmul_push, uint rows; uint n; uint k; uint x_stride; uint x_col; uint y_stride; uint y_col; uint wtype;
-           uint w_offset; uint scales; uint add; uint bias_col; float scale;)
+#define MATMUL_FIELDS                                                                                           \
+    uint rows; uint n; uint k; uint x_stride; uint x_col; uint y_stride; uint y_col; uint wtype; uint w_offset; \
+    uint scales; uint add; uint bias_col; float scale;
+#ifndef TAIL /* a kernel of linear.h has this block as the beginning of its own */
+PUSH_BLOCK(matmul_push, MATMUL_FIELDS)
+#endif
 
 #endif

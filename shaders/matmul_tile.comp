@@ -5,7 +5,9 @@
  * unpacked on the way in; an invocation makes 8 tokens x ACROSS columns in registers.
  *
  * Where strides allow, a whole tile is read in vectors and without a test: what lies outside of the output is computed from the last
- * row or column and not stored. Only the end of the sums, and odd strides, are read value by value. */
+ * row or column and not stored. Only the end of the sums, and odd strides, are read value by value.
+ *
+ * With TAIL the sums go on over z and B (mosld/ops/linear.h). */
 #include "common/matmul.glsl"
 #include "common/weight_8.glsl"
 
@@ -100,6 +102,16 @@ void load_w_or_0(uint c0, uint s0)
 #endif
 }
 
+#ifdef TAIL
+#include "common/matmul_tail.glsl"
+#define TAIL_SUMS p.r
+const bool TAILED = true;
+#else
+#define TAIL_SUMS 0
+const bool TAILED = false;
+void load_tail(uint t0, uint c0, uint s0) {}
+#endif
+
 /* ---- the product ---- */
 
 void make_tile(uint t0, uint c0)
@@ -113,8 +125,11 @@ void make_tile(uint t0, uint c0)
     [[unroll]] for (uint i = 0; i < 8; i++)
         [[unroll]] for (uint h = 0; h < ACROSS / 4; h++)
             sum[i][h] = vec4(0.0);
-    for (uint s0 = 0; s0 < SUMS; s0 += DEPTH) {
-        if (vectors && s0 + DEPTH <= SUMS) {
+    uint sums = (SUMS + DEPTH - 1) / DEPTH * DEPTH;
+    for (uint s0 = 0; s0 < sums + TAIL_SUMS; s0 += DEPTH) {
+        if (TAILED && s0 >= sums) {
+            load_tail(t0, c0, s0 - sums);
+        } else if (vectors && s0 + DEPTH <= SUMS) {
             load_x(x_at, s0);
             load_w(c0, s0);
         } else {

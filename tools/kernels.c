@@ -111,7 +111,7 @@ static uint32_t types_of(const struct rt_device *dev, const struct op *op, bool 
     return types;
 }
 
-/* Every op has something that runs for every type, or the device is of no use: RT_NO_DEVICE. */
+/* Every op that is not optional has something that runs for every type, or the device is of no use: RT_NO_DEVICE. */
 static enum rt_status collect(struct kernels_report *r, const struct kernels_options *o, struct rt_error *err)
 {
     uint32_t bits;
@@ -120,7 +120,7 @@ static enum rt_status collect(struct kernels_report *r, const struct kernels_opt
         st = check_ops(&o->ops, err);
     for (const struct op *const *op = op_table; *op && !st; op++) {
         uint32_t runs = types_of(r->dev, *op, true);
-        if (!runs || bits & types_of(r->dev, *op, false) & ~runs)
+        if (!(*op)->optional && (!runs || bits & types_of(r->dev, *op, false) & ~runs))
             return rt_fail(err, RT_NO_DEVICE, "%s cannot run %s%s: no variant of it fits the device's limits", rt_device_info(r->dev)->name,
                            (*op)->name, runs ? " with each type of weights" : "");
         for (uint32_t i = 0; i < (*op)->n_variants && !st && wanted(&o->ops, (*op)->name); i++) {

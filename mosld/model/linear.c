@@ -1,6 +1,7 @@
 /* mosld/model/linear.c - a linear module with its adapter: see linear.h; the mathematics is in docs/mosld.md. */
 #include "mosld/model/linear.h"
 
+#include "mosld/ops/linear.h"
 #include "mosld/ops/mixture.h"
 
 #include <math.h>
@@ -100,23 +101,22 @@ enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group
 {
     struct rt_device *dev = pass->model->dev;
     const struct op_weight *w = &pass->model->layers[layer].linear[linear];
-    enum rt_status st = op_matmul_nt(dev, &(struct op_matmul){.x = x, .x_stride = w->cols, .w = w, .y = out->y, .y_stride = out->stride,
-                                                              .y_col = out->col, .rows = pass->T, .add = out->add, .other = out->other}, err);
+    struct op_matmul product = {.x = x, .x_stride = w->cols, .w = w, .y = out->y, .y_stride = out->stride, .y_col = out->col, .rows = pass->T,
+                                .add = out->add, .other = out->other};
     struct mosld_adapter_module *m = module_of(pass, layer, group, linear);
-    if (st || !m)
-        return st;
+    if (!m)
+        return op_matmul_nt(dev, &product, err);
     struct op_weight b = mosld_adapter_b(pass->adapter, m);
-    if (pass->params.cache_tokens && op_mixture_few_takes(pass->T, m->r, m->experts))
-        return op_mixture_few(dev, &(struct op_mixture_few){.gate = gate_of(pass, m, pass->layers[layer].ul[group], (struct rt_span){0}),
-                                                            .b = op_weight_chunk(&b, 0)->span, .y = out->y, .cols = m->d_out,
-                                                            .y_stride = out->stride, .y_col = out->col, .scale = (float)m->scale}, err);
+    if (pass->params.cache_tokens && op_mixture_few_takes(pass->T, m->r, m->experts)) {
+        enum rt_status st = op_matmul_nt(dev, &product, err);
+        return st ? st : op_mixture_few(dev, &(struct op_mixture_few){
+            .gate = gate_of(pass, m, pass->layers[layer].ul[group], (struct rt_span){0}), .b = op_weight_chunk(&b, 0)->span, .y = out->y,
+            .cols = m->d_out, .y_stride = out->stride, .y_col = out->col, .scale = (float)m->scale}, err);
+    }
     struct z_view z;
-    st = make_z(pass, m, pass->layers[layer].ul[group], &z, err);
-    if (st)
-        return st;
-    return op_matmul_nt(dev, &(struct op_matmul){.x = z.span, .x_stride = z.stride, .x_col = z.col, .w = &b, .y = out->y,
-                                                 .y_stride = out->stride, .y_col = out->col, .rows = pass->T,
-                                                 .scale = (float)m->scale, .add = OP_ADD_SELF}, err);
+    enum rt_status st = make_z(pass, m, pass->layers[layer].ul[group], &z, err);
+    return st ? st : op_linear_nt(dev, &(struct op_linear){.m = product, .z = z.span, .z_stride = z.stride, .z_col = z.col, .b = &b,
+                                                           .scale = (float)m->scale}, err);
 }
 
 /* The factor in front of f_e in dloss/dp: coef * E / (routers * micro-steps * T); 0 where the balance loss does not act. */
@@ -157,6 +157,14 @@ static enum rt_status adapter_backward(struct mosld_pass *pass, const struct mos
     return op_gate_bwd(dev, &bwd, err);
 }
 
+/* Whether this is the module whose dx brings the whole group's dul [A ; Wg] with it: the last, when all of dul is made. With
+ * dropout on the input, each A reads an x of its own: dropped_gradient. */
+static bool brings_tail(const struct mosld_pass *pass, const struct mosld_adapter_group *g, enum mosld_linear linear)
+{
+    bool last = linear == MOSLD_V || linear == MOSLD_O || linear == MOSLD_UP || linear == MOSLD_DOWN;
+    return last && g && g->n_modules && !drops(pass, MOSLD_DROPOUT_INPUT);
+}
+
 enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,
                                uint32_t dy_stride, uint32_t dy_col, struct rt_span dx, bool accumulate, struct rt_error *err)
 {
@@ -166,8 +174,13 @@ enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int grou
     if (st || !dx.buffer)
         return st;
     const struct op_weight *w = &pass->model->layers[layer].linear[linear];
-    return op_matmul_nn(dev, &(struct op_matmul){.x = dy, .x_stride = dy_stride, .x_col = dy_col, .w = w, .y = dx, .y_stride = w->cols,
-                                                 .rows = pass->T, .add = accumulate ? OP_ADD_SELF : OP_ADD_NONE}, err);
+    struct op_matmul product = {.x = dy, .x_stride = dy_stride, .x_col = dy_col, .w = w, .y = dx, .y_stride = w->cols, .rows = pass->T,
+                                .add = accumulate ? OP_ADD_SELF : OP_ADD_NONE};
+    struct mosld_adapter_group *g = group_of(pass, layer, group);
+    if (!brings_tail(pass, g, linear))
+        return op_matmul_nn(dev, &product, err);
+    struct op_weight stack = stack_of(pass, g);
+    return op_linear_nn(dev, &(struct op_linear){.m = product, .z = pass->dul, .z_stride = mosld_group_stride(g), .b = &stack}, err);
 }
 
 /* The stack's gradient, for columns [row, row + rows) of dul, from x: straight into the gradient vector where A is used as it is. */
@@ -237,12 +250,7 @@ enum rt_status linear_backward_group(struct mosld_pass *pass, uint32_t layer, in
         return RT_OK;
     if (drops(pass, MOSLD_DROPOUT_INPUT))
         return dropped_gradient(pass, g, x, dx, err);
-    enum rt_status st = stack_gradient(pass, g, x, err);
-    if (st || !dx.buffer)
-        return st;
-    struct op_weight stack = stack_of(pass, g);
-    return op_matmul_nn(pass->model->dev, &(struct op_matmul){.x = pass->dul, .x_stride = mosld_group_stride(g), .w = &stack, .y = dx,
-                                                              .y_stride = g->d_in, .rows = pass->T, .add = OP_ADD_SELF}, err);
+    return stack_gradient(pass, g, x, err);
 }
 
 enum rt_status linear_draw_masks(struct mosld_pass *pass, struct rt_error *err)

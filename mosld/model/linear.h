@@ -20,10 +20,11 @@ struct linear_output {
 enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span x,
                               const struct linear_output *out, struct rt_error *err);
 
-/* Backward of one module of a group: dB, and dul's columns, from dy[:, col ..]; and dx (+)= dy W0 where dx is wanted (dx.buffer not NULL). */
+/* Backward of one module of a group, in the order of enum mosld_linear: dB, and dul's columns, from dy[:, col ..]; and dx (+)= dy W0 where dx
+ * is wanted (dx.buffer not NULL). The last of the group brings dul [A~ ; Wg] with it, so dx is complete then. */
 enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,
                                uint32_t dy_stride, uint32_t dy_col, struct rt_span dx, bool accumulate, struct rt_error *err);
-/* After the group's modules: dA and dWg from dul and x, and dx += dul [A~ ; Wg]. */
+/* After the group's modules: dA and dWg from dul and x. With dropout on the input, also what A and Wg add to dx. */
 enum rt_status linear_backward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
                                      struct rt_error *err);
 

@@ -260,7 +260,7 @@ bool op_choice_ban(struct rt_device *dev, const struct op *op, const struct op_v
     bool banned = o != NULL;
     for (uint32_t c = 0; o && c < op_class_count(op); c++) {
         struct order *order = &o->classes[c];
-        if (order->n == 1 && order->index[0] == index)
+        if (order->n == 1 && order->index[0] == index && !op->optional)
             banned = false; /* the only one there is */
         else
             drop(order, index);

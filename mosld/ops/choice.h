@@ -31,7 +31,7 @@ uint32_t op_choice_taken(struct rt_device *dev, const struct op *op, uint32_t cl
 
 /* Puts the variant first in the class, even where the table says that it does not pay. Nothing where the device cannot run it. */
 void op_choice_prefer(struct rt_device *dev, const struct op *op, uint32_t class_, const struct op_variant *variant);
-/* Takes the variant out of all classes but those where it is the only one: false when there is such a class. */
+/* Takes the variant out of all classes but those where it is the only one (of an optional op, there too): false when there is such a class. */
 bool op_choice_ban(struct rt_device *dev, const struct op *op, const struct op_variant *variant);
 /* Makes these `n` the order of the class. What the device cannot run is left out; true when all stand there. An empty order
  * changes nothing. */

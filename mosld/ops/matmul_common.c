@@ -16,7 +16,7 @@ enum rt_status op_weight_check(const char *op, const struct op_weight *w, const 
                    op_wtype_name(w->type), (unsigned long long)c->span.size);
 }
 
-static enum rt_status check(const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err)
+enum rt_status op_matmul_check(const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err)
 {
     uint32_t x_cols = nn ? m->w->rows : m->w->cols, y_cols = nn ? m->w->cols : m->w->rows;
     enum rt_status st = op_check_rows(op->name, "x", m->x, m->rows, m->x_stride, m->x_col, x_cols, err);
@@ -50,38 +50,51 @@ struct rt_span matmul_rows_of(struct rt_span span, uint32_t stride, uint32_t row
     return rt_span_part(span, offset, size < wanted ? size : wanted);
 }
 
+enum rt_status op_matmul_chunk(const struct op *op, const struct op_matmul *m, uint32_t i, bool nn, struct matmul_push *p,
+                               struct rt_span spans[4], struct rt_error *err)
+{
+    const struct op_weight_chunk *c = op_weight_chunk(m->w, i);
+    struct op_weight_layout layout;
+    enum rt_status st = op_weight_check(op->name, m->w, c, &layout, err);
+    /* A sum over the rows of W goes on from chunk to chunk. */
+    enum op_add add = nn && i > 0 ? OP_ADD_SELF : m->add;
+    *p = (struct matmul_push){
+        .rows = m->rows,
+        .n = c->rows,
+        .k = m->w->cols,
+        .x_stride = m->x_stride,
+        .x_col = m->x_col + (nn ? c->row0 : 0),
+        .y_stride = m->y_stride,
+        .y_col = m->y_col + (nn ? 0 : c->row0),
+        .wtype = m->w->type,
+        .w_offset = m->w->offset,
+        .scales = (uint32_t)layout.scales,
+        .add = add,
+        .bias_col = c->row0,
+        .scale = m->scale == 0 ? 1 : m->scale,
+    };
+    spans[MATMUL_X] = m->x, spans[MATMUL_W] = c->span, spans[MATMUL_Y] = m->y;
+    spans[MATMUL_OTHER] = add == OP_ADD_BIAS || add == OP_ADD_RESIDUAL ? m->other : m->x;
+    return st;
+}
+
 /* All chunks of W for rows [row0, row0 + rows). */
 static enum rt_status launch_rows(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn, uint32_t row0,
                                   uint32_t rows, struct rt_error *err)
 {
     enum rt_status st = RT_OK;
-    struct rt_span x = matmul_rows_of(m->x, m->x_stride, row0, rows), y = matmul_rows_of(m->y, m->y_stride, row0, rows), residual = x;
+    struct op_matmul part = *m;
+    part.rows = rows;
+    part.x = matmul_rows_of(m->x, m->x_stride, row0, rows);
+    part.y = matmul_rows_of(m->y, m->y_stride, row0, rows);
     if (m->add == OP_ADD_RESIDUAL)
-        residual = matmul_rows_of(m->other, m->y_stride, row0, rows);
+        part.other = matmul_rows_of(m->other, m->y_stride, row0, rows);
     for (uint32_t i = 0; i < m->w->n_chunks && !st; i++) {
-        const struct op_weight_chunk *c = op_weight_chunk(m->w, i);
-        struct op_weight_layout layout;
-        st = op_weight_check(op->name, m->w, c, &layout, err);
-        /* A sum over the rows of W goes on from chunk to chunk. */
-        enum op_add add = nn && i > 0 ? OP_ADD_SELF : m->add;
-        struct matmul_push p = {
-            .rows = rows,
-            .n = c->rows,
-            .k = m->w->cols,
-            .x_stride = m->x_stride,
-            .x_col = m->x_col + (nn ? c->row0 : 0),
-            .y_stride = m->y_stride,
-            .y_col = m->y_col + (nn ? 0 : c->row0),
-            .wtype = m->w->type,
-            .w_offset = m->w->offset,
-            .scales = (uint32_t)layout.scales,
-            .add = add,
-            .bias_col = c->row0,
-            .scale = m->scale == 0 ? 1 : m->scale,
-        };
-        struct rt_span other = add == OP_ADD_BIAS ? m->other : add == OP_ADD_RESIDUAL ? residual : x;
+        struct matmul_push p;
+        struct rt_span spans[4];
+        st = op_matmul_chunk(op, &part, i, nn, &p, spans, err);
         if (!st)
-            st = op_launch(dev, op, (struct rt_span[]){x, c->span, y, other}, &p, err);
+            st = op_launch(dev, op, spans, &p, err);
     }
     return st;
 }
@@ -89,7 +102,7 @@ static enum rt_status launch_rows(struct rt_device *dev, const struct op *op, co
 enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn,
                                 struct rt_error *err)
 {
-    enum rt_status st = check(op, m, nn, err);
+    enum rt_status st = op_matmul_check(op, m, nn, err);
     uint32_t window = matmul_window(dev, m->rows, m->x, m->x_stride, m->y, m->y_stride);
     if (!st && m->rows && !window)
         return rt_fail(err, RT_NO_DEVICE, "%s: 64 rows of %u or %u words exceed the %llu bytes that %s binds", op->name, m->x_stride,

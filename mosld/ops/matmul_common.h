@@ -23,7 +23,12 @@ uint32_t matmul_window(const struct rt_device *dev, uint32_t rows, struct rt_spa
 /* The part of a matrix's span that holds rows [row0, row0 + rows); row0 is a multiple of 64, or 0. */
 struct rt_span matmul_rows_of(struct rt_span span, uint32_t stride, uint32_t row0, uint32_t rows);
 
-/* Fills the push block for each chunk of m->w and launches it; `nn` swaps which side of W x and y have. */
+/* RT_FAILED unless what the product reads and writes lies in its memory; `nn` swaps which side of W x and y have. */
+enum rt_status op_matmul_check(const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err);
+/* Fills the push block and the spans for chunk i of m->w. */
+enum rt_status op_matmul_chunk(const struct op *op, const struct op_matmul *m, uint32_t i, bool nn, struct matmul_push *p,
+                               struct rt_span spans[4], struct rt_error *err);
+/* Checks and launches all chunks. */
 enum rt_status op_matmul_launch(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn,
                                 struct rt_error *err);
 

@@ -4,7 +4,7 @@
  * thread in one order: so the bits do not depend on who computes. An f32 weight is read where it lies; other types are
  * unpacked a block at a time into scratch that stays in the cache until the BLAS has read it. */
 #include "mosld/ops/host_blas.h"
-#include "mosld/ops/matmul_common.h"
+#include "mosld/ops/linear_host.h"
 
 #include <string.h>
 
@@ -22,6 +22,8 @@ struct product {
     float *y;
     const float *other;
     uint32_t cols; /* of y */
+    const struct linear_push *tail; /* NULL: none; then: */
+    const float *z, *b;
     /* The tile's sum from W where it lies (f32), and from W unpacked into `block` of `room` floats. */
     void (*whole)(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta);
     void (*unpacked)(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta, float *block,
@@ -32,6 +34,8 @@ struct product {
         uint32_t count;
     } tiles;
 };
+
+static void nt_whole(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols, float beta);
 
 static uint32_t round_up(uint32_t n) { return (n + 31) / 32 * 32; }
 
@@ -69,6 +73,18 @@ static float start_tile(const struct product *d, uint32_t t0, uint32_t rows, uin
     return 1;
 }
 
+/* What op_linear adds to a tile, while it is in the cache. B is [n, r] for nt and [r, k] for nn. */
+static void add_tail(const struct product *d, uint32_t t0, uint32_t rows, uint32_t c0, uint32_t cols)
+{
+    const struct linear_push *p = d->tail;
+    bool nt = d->whole == nt_whole;
+    size_t b_stride = nt ? p->r : p->m.k;
+    if (p->r)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, nt ? CblasTrans : CblasNoTrans, (int)rows, (int)cols, (int)p->r, p->tail_scale,
+                    d->z + (size_t)t0 * p->z_stride + p->z_col, (int)p->z_stride, d->b + p->b_offset + (nt ? c0 * b_stride : c0),
+                    (int)b_stride, 1, d->y + (size_t)t0 * p->m.y_stride + p->m.y_col + c0, (int)p->m.y_stride);
+}
+
 static void tile_item(void *arg, int item, int worker)
 {
     const struct product *d = arg;
@@ -78,10 +94,12 @@ static void tile_item(void *arg, int item, int worker)
     float beta = start_tile(d, t0, rows, c0, cols);
     if (d->p->wtype == OP_W_F32) {
         d->whole(d, t0, rows, c0, cols, beta);
-        return;
+    } else {
+        float small[SMALL_FLOATS], *block = rt_host_scratch(d->dev, worker, SCRATCH_FLOATS * sizeof *block);
+        d->unpacked(d, t0, rows, c0, cols, beta, block ? block : small, block ? SCRATCH_FLOATS : SMALL_FLOATS);
     }
-    float small[SMALL_FLOATS], *block = rt_host_scratch(d->dev, worker, SCRATCH_FLOATS * sizeof *block);
-    d->unpacked(d, t0, rows, c0, cols, beta, block ? block : small, block ? SCRATCH_FLOATS : SMALL_FLOATS);
+    if (d->tail)
+        add_tail(d, t0, rows, c0, cols);
 }
 
 /* ---- nt ---- */
@@ -167,6 +185,18 @@ void matmul_host_nn(struct rt_device *dev, void *const *bindings, const void *pu
 {
     const struct matmul_push *p = push;
     run(dev, bindings, p, (struct product){.cols = p->k, .whole = nn_whole, .unpacked = nn_unpacked});
+}
+
+void linear_host_nt(struct rt_device *dev, void *const *b, const void *push)
+{
+    const struct linear_push *p = push;
+    run(dev, b, &p->m, (struct product){.cols = p->m.n, .whole = nt_whole, .unpacked = nt_unpacked, .tail = p, .z = b[LINEAR_Z], .b = b[LINEAR_B]});
+}
+
+void linear_host_nn(struct rt_device *dev, void *const *b, const void *push)
+{
+    const struct linear_push *p = push;
+    run(dev, b, &p->m, (struct product){.cols = p->m.k, .whole = nn_whole, .unpacked = nn_unpacked, .tail = p, .z = b[LINEAR_Z], .b = b[LINEAR_B]});
 }
 
 /* ---- tn ---- */

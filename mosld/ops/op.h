@@ -7,7 +7,7 @@
  *
  * Conventions, everywhere in mosld/ops: matrices are row-major, tokens first; T is the number of tokens of the pass; a stride
  * counts elements (32-bit words) between rows, a col the first element used of each row. Every kernel binds at
- * most four storage buffers and has at most 128 invocations, 16 KiB of shared memory and 128 bytes of push block: the
+ * most four storage buffers (those of an optional op: eight) and has at most 128 invocations, 16 KiB of shared memory and 128 bytes of push block: the
  * floor that Vulkan 1.2 guarantees. A dimension of a grid has at most 65,535 groups: kernels stride over the rest. No op uses
  * atomics on floating point or an order of summation that depends on timing. T or rows = 0 is valid and does nothing. */
 #ifndef MOSLD_OP_H
@@ -69,6 +69,7 @@ struct op {
     double (*flops)(const void *push); /* NULL: memory-bound, taken as nothing */
     const struct op_classes *classes;  /* NULL: the same variant is the best for all parameters that it applies to */
     double (*bytes)(const void *push); /* read and written once each, by the mathematics; NULL: all that is bound */
+    bool optional; /* faster than other ops in sequence, which do the same where the device takes none of its variants */
     uint32_t n_variants;
     const struct op_variant *variants;
 };

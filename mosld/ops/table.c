@@ -15,6 +15,8 @@
     X(gate) \
     X(gate_bwd) \
     X(grad_norm) \
+    X(linear_nn) \
+    X(linear_nt) \
     X(matmul_nn) \
     X(matmul_nt) \
     X(matmul_tn) \

@@ -3,6 +3,7 @@
 
 #include "mosld/ops/attention_common.h"
 #include "mosld/ops/choice.h"
+#include "mosld/ops/linear_host.h"
 #include "mosld/ops/matmul_common.h"
 #include "mosld/ops/optim.h"
 #include "shaders/cross_entropy.h"
@@ -57,7 +58,7 @@ static uint32_t *step_words(float dropout)
 /* Of the class's shape: how many tokens, and which side of W is narrow. Quantised weights are a model's own, never narrow. */
 static bool make_matmul(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
-    const bool nn = c->op == &op_matmul_nn_desc;
+    const bool nn = c->op == &op_matmul_nn_desc || c->op == &op_linear_nn_desc;
     enum op_wtype type = (enum op_wtype)op_class_wtype(c->op, class_);
     uint32_t shape = class_ % 9, block = op_wtype_block(type);
     if (which > 1 || (which == 1 && large) || (large && shape % 3 && type != OP_W_F32) ||
@@ -81,6 +82,21 @@ static bool make_matmul(struct tune_case *c, uint32_t class_, uint32_t which, bo
     c->b[MATMUL_W] = (struct tune_binding){.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k};
     c->b[MATMUL_Y] = c->b[MATMUL_OTHER] = (struct tune_binding){.n = (uint64_t)p.rows * p.y_stride};
     snprintf(c->label, sizeof c->label, "%u x %u x %u", p.rows, k, n);
+    return true;
+}
+
+/* The same with a tail. */
+static bool make_linear(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    const bool nn = c->op == &op_linear_nn_desc;
+    if (!make_matmul(c, class_, which, large))
+        return false;
+    struct linear_push p = {.r = large ? 64 : 24 + which, .tail_scale = 0.5f};
+    memcpy(&p.m, c->push.bytes, sizeof p.m);
+    p.z_stride = p.r;
+    set_push(c, &p, sizeof p);
+    c->b[LINEAR_Z] = (struct tune_binding){.n = (uint64_t)p.m.rows * p.r};
+    c->b[LINEAR_B] = (struct tune_binding){.n = (uint64_t)(nn ? p.m.k : p.m.n) * p.r};
     return true;
 }
 
@@ -374,6 +390,8 @@ static const struct {
     {"gate", make_gate},
     {"gate_bwd", make_gate_bwd},
     {"grad_norm", make_grad_norm},
+    {"linear_nn", make_linear},
+    {"linear_nt", make_linear},
     {"matmul_nn", make_matmul},
     {"matmul_nt", make_matmul},
     {"matmul_tn", make_tn},

@@ -1,5 +1,9 @@
 /* shaders/common/matmul.glsl - bindings of the products with a frozen weight, and how an output is stored. */
+#ifdef TAIL
+#include "linear.h"
+#else
 #include "matmul.h"
+#endif
 
 #define WEIGHT_BINDING 1
 #include "common/weight.glsl"
