@@ -342,7 +342,7 @@ static const struct gguf_case gguf_cases[] = {
     {.key = "llama.rope.scaling.type", .as = AS_STRING, .text = "linear", .words = "rope.scale_linear is missing"},
     {.key = "llama.attention.value_length", .value = 16, .words = "keys have 8 elements a head and values 16"},
     {.key = "llama.expert_count", .value = 8, .words = "a mixture of experts"},
-    {.key = "split.count", .value = 3, .words = "one of 3 parts"},
+    {.key = "split.no", .value = 2, .words = "is part 3 of a model: give the first"},
     {.key = "general.type", .as = AS_STRING, .text = "adapter", .words = "general.type is adapter"},
     {.key = "tokenizer.ggml.bos_token_id", .value = 100, .words = "bos_token_id is 100"},
 };

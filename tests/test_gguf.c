@@ -362,6 +362,63 @@ START_TEST(tensors_must_not_meet)
 }
 END_TEST
 
+/* ---- split models ---- */
+
+/* Part `no` of `count` with one tensor of 16 floats, all of them `value`. */
+static void write_part(const char *path, uint32_t no, uint32_t count, const char *tensor, float value, uint32_t all)
+{
+    struct bytes b = {0};
+    build_begin(&b, 3, 1, 3);
+    build_key_u32(&b, "split.no", no);
+    build_key_u32(&b, "split.count", count);
+    build_key_u32(&b, "split.tensors.count", all);
+    build_tensor(&b, tensor, 1, (uint64_t[]){16}, T_F32, 0);
+    bytes_align(&b, 32);
+    for (int i = 0; i < 16; i++) {
+        uint32_t bits;
+        memcpy(&bits, &value, 4);
+        bytes_u32(&b, bits);
+    }
+    io_write(path, b.data, b.size);
+    bytes_free(&b);
+}
+
+START_TEST(parts_are_joined)
+{
+    struct rt_error err;
+    struct gguf *g;
+    const char *first = io_path("m-00001-of-00003.gguf"), *second = io_path("m-00002-of-00003.gguf"), *third = io_path("m-00003-of-00003.gguf");
+    write_part(first, 0, 3, "c", 1, 3);
+    write_part(second, 1, 3, "a", 2, 3);
+    check_refused(gguf_open(first, &g, &err), &err, third, "m-00003-of-00003.gguf");
+    write_part(third, 2, 3, "b", 3, 3);
+    check_ok(gguf_open(first, &g, &err), &err);
+    ck_assert_uint_eq(gguf_tensor_count(g), 3);
+    static const char *const names[] = {"c", "a", "b"};
+    for (int i = 0; i < 3; i++) {
+        const struct gguf_tensor *t = gguf_find_tensor(g, names[i]);
+        float value;
+        ck_assert(t && t == gguf_tensor_at(g, (size_t)i));
+        memcpy(&value, t->data + 60, 4);
+        ck_assert_float_eq(value, (float)(i + 1));
+    }
+    ck_assert_uint_gt(gguf_file_size(g), 3 * 64);
+    gguf_close(&g);
+    check_ok(gguf_open(second, &g, &err), &err); /* by itself it can be looked at */
+    ck_assert_uint_eq(gguf_tensor_count(g), 1);
+    gguf_close(&g);
+    write_part(third, 1, 3, "b", 3, 3);
+    check_refused(gguf_open(first, &g, &err), &err, third, "says that it is part 2 of 3");
+    write_part(third, 2, 3, "a", 3, 3);
+    check_refused(gguf_open(first, &g, &err), &err, first, "tensor a stands in two of its parts");
+    write_part(third, 2, 3, "b", 3, 3);
+    write_part(first, 0, 3, "c", 1, 4);
+    check_refused(gguf_open(first, &g, &err), &err, first, "announces 4 tensors");
+    write_part(io_path("whole.gguf"), 0, 3, "c", 1, 3);
+    check_refused(gguf_open(io_path("whole.gguf"), &g, &err), &err, io_path("whole.gguf"), "name must end in -00001-of-00003.gguf");
+}
+END_TEST
+
 int main(void)
 {
     io_folder();
@@ -377,6 +434,7 @@ int main(void)
     tcase_add_test(tc, alignment_is_checked);
     tcase_add_loop_test(tc, tensors_are_checked, 0, N_TENSORS);
     tcase_add_test(tc, tensors_must_not_meet);
+    tcase_add_test(tc, parts_are_joined);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

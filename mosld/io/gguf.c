@@ -29,6 +29,8 @@ struct gguf {
     const struct gguf_tensor **tensors_by_name;
     char *names; /* all names, terminated, one behind the other */
     size_t names_used;
+    struct gguf **parts; /* of a split model, behind the first, which this is; `tensors` are then those of all */
+    size_t n_parts;
 };
 
 static const struct {
@@ -336,7 +338,7 @@ static size_t names_bound(const struct gguf *g)
     return (size_t)bound;
 }
 
-enum rt_status gguf_open(const char *path, struct gguf **out, struct rt_error *err)
+static enum rt_status open_one(const char *path, struct gguf **out, struct rt_error *err)
 {
     *out = NULL;
     struct gguf *g = calloc(1, sizeof *g);
@@ -377,10 +379,115 @@ fail:
     return st;
 }
 
+/* ---- split models: NAME-00001-of-00003.gguf and so on; the first has the keys ---- */
+
+static enum rt_status check_part(const struct gguf *part, int64_t number, int64_t count, struct rt_error *err)
+{
+    int64_t no, of;
+    RT_TRY(gguf_get_integer(part, "split.no", 0, 65535, &no, err));
+    RT_TRY(gguf_get_integer(part, "split.count", 0, 65535, &of, err));
+    if (no == number && of == count)
+        return RT_OK;
+    return rt_fail(err, RT_BAD_FILE, "%s: says that it is part %lld of %lld, its name that it is part %lld of %lld", part->path, (long long)no + 1,
+                   (long long)of, (long long)number + 1, (long long)count);
+}
+
+/* Opens part `number` (from 0) of g, whose path ends in "00001-of-NNNNN.gguf". */
+static enum rt_status open_part(struct gguf *g, int64_t number, int64_t count, struct rt_error *err)
+{
+    static const char pattern[] = "00001-of-NNNNN.gguf";
+    char *path = strdup(g->path), digits[8];
+    if (!path)
+        return rt_fail(err, RT_NO_MEMORY, "%s: no memory to open its parts", g->path);
+    snprintf(digits, sizeof digits, "%05u", (unsigned)(number + 1) % 100000);
+    memcpy(path + strlen(path) - (sizeof pattern - 1), digits, 5);
+    enum rt_status st = open_one(path, &g->parts[g->n_parts], err);
+    if (!st)
+        st = check_part(g->parts[g->n_parts++], number, count, err);
+    free(path);
+    return st;
+}
+
+static bool names_first_part(const char *path, int64_t count)
+{
+    char end[40];
+    snprintf(end, sizeof end, "-00001-of-%05d.gguf", (int)count);
+    size_t n = strlen(path), m = strlen(end);
+    return n > m && strcmp(path + n - m, end) == 0;
+}
+
+/* The tensors of all parts in one list. */
+static enum rt_status join_tensors(struct gguf *g, struct rt_error *err)
+{
+    size_t n = g->n_tensors;
+    for (size_t i = 0; i < g->n_parts; i++)
+        n += g->parts[i]->n_tensors;
+    struct gguf_tensor *all = calloc(n + 1, sizeof *all);
+    const struct gguf_tensor **by_name = calloc(n + 1, sizeof *by_name);
+    if (!all || !by_name) {
+        free(all);
+        free(by_name);
+        return rt_fail(err, RT_NO_MEMORY, "%s: no memory for %zu tensors", g->path, n);
+    }
+    memcpy(all, g->tensors, g->n_tensors * sizeof *all);
+    struct gguf_tensor *to = all + g->n_tensors;
+    for (size_t i = 0; i < g->n_parts; to += g->parts[i++]->n_tensors)
+        memcpy(to, g->parts[i]->tensors, g->parts[i]->n_tensors * sizeof *all);
+    free(g->tensors);
+    free(g->tensors_by_name);
+    g->tensors = all;
+    g->tensors_by_name = by_name;
+    g->n_tensors = n;
+    for (size_t i = 0; i < n; i++)
+        by_name[i] = &all[i];
+    qsort(by_name, n, sizeof *by_name, tensor_by_name);
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(by_name[i - 1]->name, by_name[i]->name) == 0)
+            return rt_fail(err, RT_BAD_FILE, "%s: tensor %.200s stands in two of its parts", g->path, by_name[i]->name);
+    return RT_OK;
+}
+
+/* The other parts of a first part; nothing for a file that is whole, or another part (which can be looked at by itself). */
+static enum rt_status open_parts(struct gguf *g, struct rt_error *err)
+{
+    int64_t count, no, tensors;
+    RT_TRY(gguf_get_integer_or(g, "split.count", 0, 65535, 1, &count, err));
+    RT_TRY(gguf_get_integer_or(g, "split.no", 0, 65535, 0, &no, err));
+    if (count < 2 || no != 0)
+        return RT_OK;
+    if (!names_first_part(g->path, count))
+        return rt_fail(err, RT_BAD_FILE, "%s: is the first of %lld parts of a model, so its name must end in -00001-of-%05d.gguf for the others to be found",
+                       g->path, (long long)count, (int)count);
+    g->parts = calloc((size_t)count, sizeof *g->parts);
+    if (!g->parts)
+        return rt_fail(err, RT_NO_MEMORY, "%s: no memory for its parts", g->path);
+    for (int64_t i = 1; i < count; i++)
+        RT_TRY(open_part(g, i, count, err));
+    RT_TRY(join_tensors(g, err));
+    RT_TRY(gguf_get_integer_or(g, "split.tensors.count", 0, INT32_MAX, (int64_t)g->n_tensors, &tensors, err));
+    if ((uint64_t)tensors != g->n_tensors)
+        return rt_fail(err, RT_BAD_FILE, "%s: announces %lld tensors in %lld parts, which have %zu", g->path, (long long)tensors, (long long)count,
+                       g->n_tensors);
+    return RT_OK;
+}
+
+enum rt_status gguf_open(const char *path, struct gguf **out, struct rt_error *err)
+{
+    enum rt_status st = open_one(path, out, err);
+    if (!st)
+        st = open_parts(*out, err);
+    if (st)
+        gguf_close(out);
+    return st;
+}
+
 void gguf_close(struct gguf **g)
 {
     if (!*g)
         return;
+    for (size_t i = 0; i < (*g)->n_parts; i++)
+        gguf_close(&(*g)->parts[i]);
+    free((*g)->parts);
     file_map_close(&(*g)->map);
     free((*g)->keys);
     free((*g)->tensors);
@@ -394,7 +501,14 @@ void gguf_close(struct gguf **g)
 
 const char *gguf_path(const struct gguf *g) { return g->path; }
 uint32_t gguf_version(const struct gguf *g) { return g->version; }
-uint64_t gguf_file_size(const struct gguf *g) { return g->map.size; }
+uint64_t gguf_file_size(const struct gguf *g)
+{
+    uint64_t size = g->map.size;
+    for (size_t i = 0; i < g->n_parts; i++)
+        size += g->parts[i]->map.size;
+    return size;
+}
+
 size_t gguf_key_count(const struct gguf *g) { return g->n_keys; }
 const struct gguf_key *gguf_key_at(const struct gguf *g, size_t i) { return &g->keys[i]; }
 size_t gguf_tensor_count(const struct gguf *g) { return g->n_tensors; }

@@ -46,12 +46,13 @@ struct gguf_tensor {
 
 struct gguf;
 
-/* After an error *out is NULL. */
+/* The first part of a split model (NAME-00001-of-00003.gguf) opens the others too, which lie beside it, and has the tensors of all; another part is opened
+ * by itself. After an error *out is NULL. */
 enum rt_status gguf_open(const char *path, struct gguf **out, struct rt_error *err);
 void gguf_close(struct gguf **g); /* NULL is fine; invalidates keys, tensors and strings */
 const char *gguf_path(const struct gguf *g);
 uint32_t gguf_version(const struct gguf *g);
-uint64_t gguf_file_size(const struct gguf *g);
+uint64_t gguf_file_size(const struct gguf *g); /* of all parts */
 
 /* In the order of the file. */
 size_t gguf_key_count(const struct gguf *g);

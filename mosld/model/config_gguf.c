@@ -53,15 +53,14 @@ static enum rt_status read_arch(struct reader *r)
                    gguf_path(r->g), name.size < 100 ? (int)name.size : 100, name.data);
 }
 
-/* Whole models only: no adapter, no vision tower, no single part of several. */
+/* Whole models only: no adapter, no vision tower, no later part of several. */
 static enum rt_status check_kind(const struct reader *r)
 {
-    int64_t parts;
-    enum rt_status st = gguf_get_integer_or(r->g, "split.count", 0, 65535, 1, &parts, r->err);
-    if (st == RT_OK && parts > 1)
-        st = rt_fail(r->err, RT_BAD_FILE,
-                     "%s: is one of %lld parts of a model; join them first (llama-gguf-split --merge)", gguf_path(r->g),
-                     (long long)parts);
+    int64_t part;
+    enum rt_status st = gguf_get_integer_or(r->g, "split.no", 0, 65535, 0, &part, r->err);
+    if (st == RT_OK && part > 0)
+        st = rt_fail(r->err, RT_BAD_FILE, "%s: is part %lld of a model: give the first, NAME-00001-of-NNNNN.gguf, which opens the others",
+                     gguf_path(r->g), (long long)part + 1);
     struct gguf_string type = {0};
     if (st == RT_OK && gguf_find_key(r->g, "general.type"))
         st = gguf_get_string(r->g, "general.type", &type, r->err);
