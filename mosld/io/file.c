@@ -136,6 +136,18 @@ enum rt_status file_map_open(const char *path, struct file_map *map, struct rt_e
     return st;
 }
 
+void file_map_forget(const void *data, size_t size)
+{
+#ifdef MADV_DONTNEED
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)data + page - 1) / page * page, end = ((uintptr_t)data + size) / page * page;
+    if (begin < end)
+        madvise((void *)begin, end - begin, MADV_DONTNEED); /* advice: nothing depends on it */
+#else
+    (void)data, (void)size;
+#endif
+}
+
 void file_map_close(struct file_map *map)
 {
     if (READ_INSTEAD)

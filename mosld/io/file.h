@@ -25,6 +25,8 @@ struct file_map {
 };
 enum rt_status file_map_open(const char *path, struct file_map *map, struct rt_error *err);
 void file_map_close(struct file_map *map); /* zeroes *map; a zeroed one is fine */
+/* Says of a part of a mapping that it will hardly be read again: its pages leave the process's memory, and come back from the file if it is. */
+void file_map_forget(const void *data, size_t size);
 
 /* A file that appears under its name only once it is whole. Writes go to a temporary file in the same folder; commit
  * makes them durable (fsync of the file, rename, fsync of the folder) and replaces what had the name. Write failures

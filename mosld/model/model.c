@@ -229,6 +229,7 @@ static enum rt_status load_matrix(struct mosld_model *m, const struct mosld_mode
     }
     free(l.raw);
     free(l.packed);
+    mosld_weight_forget(l.w);
     return st;
 }
 

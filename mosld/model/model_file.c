@@ -417,3 +417,5 @@ enum rt_status mosld_weight_rows_f32(const struct mosld_model_file *f, const str
     }
     return st;
 }
+
+void mosld_weight_forget(const struct mosld_weight *w) { file_map_forget(w->data, (size_t)(w->rows * w->row_bytes)); }

@@ -57,4 +57,7 @@ enum rt_status mosld_weight_rows(const struct mosld_model_file *file, const stru
 enum rt_status mosld_weight_rows_f32(const struct mosld_model_file *file, const struct mosld_weight *w, uint32_t row0,
                                      uint32_t n, float *out, struct rt_error *err);
 
+/* Once a weight is on the device: its pages of the mapped file need not stay in memory. Reading it again is fine. */
+void mosld_weight_forget(const struct mosld_weight *w);
+
 #endif

@@ -13,14 +13,14 @@
 #define LANES16 16
 typedef float lanes16 __attribute__((vector_size(4 * LANES16), aligned(4), may_alias)); /* wherever they lie */
 
+/* In halves, not through memory: a dot product of 64 takes less time than a loop over 16 floats. */
+typedef float lanes8 __attribute__((vector_size(32)));
+typedef float lanes4 __attribute__((vector_size(16)));
 HOST_INLINE float lanes16_sum(const lanes16 *v)
 {
-    float s[LANES16];
-    memcpy(s, v, sizeof s);
-    for (int width = LANES16 / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            s[i] += s[i + width];
-    return s[0];
+    lanes8 h = __builtin_shufflevector(*v, *v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(*v, *v, 8, 9, 10, 11, 12, 13, 14, 15);
+    lanes4 q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+    return (q[0] + q[2]) + (q[1] + q[3]);
 }
 
 HOST_INLINE float host_dot(const float *a, const float *b, size_t n)
