@@ -157,8 +157,9 @@ void make_tile(uint t0, uint c0)
             if (whole)
                 store_4(t, c, sum[i][h]);
             else if (t < p.rows)
-                for (uint j = 0; j < 4 && c + j < COLUMNS; j++)
-                    store(t, c + j, sum[i][h][j]);
+                [[unroll]] for (uint j = 0; j < 4; j++) /* a loop in here would keep NVIDIA's compilers from unrolling i, and all sums in memory */
+                    if (c + j < COLUMNS)
+                        store(t, c + j, sum[i][h][j]);
         }
 }
 

@@ -179,6 +179,12 @@ bool matmul_suits_high(const struct rt_device_info *info) { return info->precisi
 
 bool matmul_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }
 
+bool matmul_suits_wide(const struct rt_device_info *info)
+{
+    enum { INTEL = 0x8086, QUALCOMM = 0x5143 };
+    return info->vendor_id != INTEL && info->vendor_id != QUALCOMM;
+}
+
 bool matmul_has_lanes(const struct rt_device_info *info)
 {
     uint32_t size = info->limits.subgroup_size;

@@ -49,6 +49,9 @@ bool matmul_has_matrices(const struct rt_device_info *info);
 bool matmul_has_matrices_medium(const struct rt_device_info *info);
 bool matmul_suits_high(const struct rt_device_info *info);
 bool matmul_suits_cpu(const struct rt_device_info *info);
+/* Where the 64 sums an invocation of `wide` fit into registers: not on Intel (550 spills and 8 KiB of scratch by ANV), nor on Adreno (spills on
+ * a660, half the subgroups elsewhere). docs/kernels.md. */
+bool matmul_suits_wide(const struct rt_device_info *info);
 /* Mesa's llvmpipe ends every loop of an invocation, silently, once all its loops together have turned this often, which
  * a sum over a vocabulary can. So the products sum four rows of W a turn, which reaches beyond 200,000 rows. */
 #define MATMUL_TURNS 65535

@@ -90,7 +90,7 @@ static const struct op_variant variants[] = {
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu),
     MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_has_matrices, matmul_suits_high, true),
     MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_has_matrices_medium, NULL, false),
-    MATMUL_VARIANTS(wide, "wide", large, NULL, NULL),
+    MATMUL_VARIANTS(wide, "wide", large, NULL, matmul_suits_wide),
     MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };
 

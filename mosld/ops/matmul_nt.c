@@ -104,7 +104,7 @@ static const struct op_variant variants[] = {
     MATMUL_VARIANTS(vec, "vec", few, NULL, NULL),
     MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_has_matrices, matmul_suits_high, true),
     MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_has_matrices_medium, NULL, false),
-    MATMUL_VARIANTS(wide, "wide", large, NULL, NULL),
+    MATMUL_VARIANTS(wide, "wide", large, NULL, matmul_suits_wide),
     MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };
 
