@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -345,6 +346,17 @@ enum rt_status rt_finish(struct rt_device *dev, struct rt_error *err) { return d
 unsigned rt_validation_messages(const struct rt_device *dev, const char **last)
 {
     return dev->backend->validation_messages(dev, last);
+}
+
+double rt_submission_percentile(const struct rt_statistics *before, const struct rt_statistics *after, double share)
+{
+    uint64_t counts[RT_DURATIONS], all = 0, sum = 0;
+    for (int i = 0; i < RT_DURATIONS; i++)
+        all += counts[i] = after->durations[i] - (before ? before->durations[i] : 0);
+    for (int i = 0; i < RT_DURATIONS && all; i++)
+        if ((double)(sum += counts[i]) >= share * (double)all)
+            return 1e-6 * exp2(i / 4.0);
+    return 0;
 }
 
 void rt_get_statistics(const struct rt_device *dev, struct rt_statistics *out)

@@ -163,7 +163,16 @@ enum rt_status rt_fill(struct rt_device *dev, struct rt_span to, uint32_t word, 
 
 /* ---- kernels (RT_VULKAN) ---- */
 
-enum rt_access { RT_READ = 1, RT_WRITE = 2, RT_READ_WRITE = 3 };
+enum rt_access {
+    RT_READ = 1,
+    RT_WRITE = 2,
+    RT_READ_WRITE = 3,
+    /* With a promise: every group writes elements of its own, whatever other groups do, and a dimension of the grid has a group an item, or
+     * 65,535 where there are more, which the kernel reaches with a stride of the number of groups. A kernel whose every written binding has it
+     * is divisible: a dispatch that is longer than the budget is cut into several. */
+    RT_WRITE_BY_GROUPS = 6,
+    RT_READ_WRITE_BY_GROUPS = 7,
+};
 
 #define RT_MAX_BINDINGS 8
 
@@ -256,12 +265,18 @@ void *rt_host_scratch(struct rt_device *dev, int worker, size_t size);
 
 /* ---- timing ---- */
 
+#define RT_DURATIONS 128
+
 struct rt_statistics {
     uint64_t dispatches, barriers, submissions, pipelines_built;
     double device_seconds;     /* sum of the submissions' own times, by timestamps where the queue has them */
     double longest_submission; /* seconds */
+    uint32_t durations[RT_DURATIONS]; /* submissions that took up to 1e-6 2^(i / 4) s, and longer than the class before */
     uint64_t allocated, most_allocated; /* bytes of device memory, staging included: now, and at most */
 };
 void rt_get_statistics(const struct rt_device *dev, struct rt_statistics *out);
+/* Seconds within which `share` (0.99: the 99th percentile) of the submissions between two looks were done; `before` NULL: since the device was
+ * opened. Rounded up by 19 % at most. 0 where there was none. */
+double rt_submission_percentile(const struct rt_statistics *before, const struct rt_statistics *after, double share);
 
 #endif

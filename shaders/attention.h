@@ -13,7 +13,7 @@ PUSH_BLOCK(attention_push, uint T; uint heads; uint kv_heads; uint head_dim; uin
  * so wide heads take several groups. More groups than ATTENTION_MOST_GROUPS only queue: the kernels stride over the
  * rest. */
 #define TILE 32
-#define ATTENTION_MOST_GROUPS 4096
+#define ATTENTION_MOST_GROUPS 65535
 
 /* Vulkan on the processor: rows that an invocation holds, of 16 in a group. */
 #define ATTENTION_LANES_OWN 4

@@ -25,6 +25,8 @@ struct training {
     struct mosld_memory memory;              /* as planned */
     struct mosld_adapter_params from_adapter; /* of init_adapter */
     struct plan plan;                        /* for when it does not fit; rows 0: not made yet */
+    const char *resume; /* as the options say, or after a lost device */
+    bool overwrite;
 };
 
 /* ---- tasks ---- */
@@ -232,8 +234,8 @@ static enum rt_status train(struct training *t, const struct options *given, str
                                         .out = t->o.out,
                                         .base_model = t->o.session.model,
                                         .effective = effective,
-                                        .resume = t->o.resume_from_checkpoint,
-                                        .overwrite = t->o.overwrite_output_dir,
+                                        .resume = t->resume,
+                                        .overwrite = t->overwrite,
                                         .init_adapter = t->o.init_adapter,
                                         .dropout_mask = t->o.dropout_mask,
                                         .dump_gradients = t->o.dump_gradients,
@@ -295,17 +297,9 @@ static enum rt_status print_end(struct training *t, struct rt_error *err)
     return st;
 }
 
-static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
+/* What a run has opened and loaded; the options stay. */
+static void release(struct training *t)
 {
-    struct training *t = state;
-    RT_TRY(train_options_resolve(&t->o, given, &t->config, &t->example, err));
-    RT_TRY(train(t, given, err));
-    return t->o.session.plan ? RT_OK : print_end(t, err);
-}
-
-static void finish(void *state)
-{
-    struct training *t = state;
     for (size_t i = 0; i < t->n; i++)
         mosld_task_finish(&t->tasks[i]);
     for (size_t i = 0; i < t->n_eval; i++)
@@ -315,8 +309,44 @@ static void finish(void *state)
     free(t->views);
     free(t->eval_views);
     free(t->saved);
+    t->tasks = t->eval_tasks = NULL;
+    t->views = t->eval_views = NULL;
+    t->saved = NULL;
+    t->n = t->n_eval = 0;
     session_close(&t->s);
 }
+
+/* A lost device takes the run's memory with it, not its checkpoints: the run opens the device anew and goes on from the last of them, or
+ * from where it began. Once: a device that is lost again will be lost a third time. */
+static enum rt_status train_again(struct training *t, const struct options *given, struct rt_error *err)
+{
+    bool saved = t->saved != NULL;
+    progress_line("%s", "");
+    fprintf(stderr, "mosld train: %s\nmosld train: the device is opened again, and the run %s\n", err->text,
+            saved ? "goes on from its last checkpoint" : t->resume ? "begins again where it did" : "begins anew: it had no checkpoint yet (--save-steps)");
+    release(t);
+    unsetenv("MOSLD_FAULT"); /* a planted loss is one */
+    if (saved)
+        t->resume = "last";
+    else if (!t->resume)
+        t->overwrite = true;
+    return train(t, given, err);
+}
+
+static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
+{
+    struct training *t = state;
+    RT_TRY(train_options_resolve(&t->o, given, &t->config, &t->example, err));
+    t->resume = t->o.resume_from_checkpoint;
+    t->overwrite = t->o.overwrite_output_dir;
+    enum rt_status st = train(t, given, err);
+    if (st == RT_DEVICE_LOST && !t->o.session.plan && !session_interrupted)
+        st = train_again(t, given, err);
+    RT_TRY(st);
+    return t->o.session.plan ? RT_OK : print_end(t, err);
+}
+
+static void finish(void *state) { release(state); }
 
 int cmd_train(int argc, char **argv)
 {

@@ -105,11 +105,11 @@ static void grid_lanes(const void *push, uint32_t groups[3])
         .kernel = {variant,                                                                                            \
                    sizeof(struct attention_push),                                                                      \
                    4,                                                                                                  \
-                   {{"qkv", RT_READ}, {"seg", RT_READ}, {"o", o_access}, {"stats", RT_WRITE}}},                        \
+                   {{"qkv", RT_READ}, {"seg", RT_READ}, {"o", o_access}, {"stats", RT_WRITE_BY_GROUPS}}},                         \
         .map = {QKV, SEG, O, STATS}, .grid = grid_fn                                                                   \
     }
-static const struct op_kernel narrow = KERNEL("attention.64", RT_WRITE, grid2), wide = KERNEL("attention.128", RT_WRITE, grid4),
-                              lanes = KERNEL("attention_lanes", RT_READ_WRITE, grid_lanes);
+static const struct op_kernel narrow = KERNEL("attention.64", RT_WRITE_BY_GROUPS, grid2), wide = KERNEL("attention.128", RT_WRITE_BY_GROUPS, grid4),
+                              lanes = KERNEL("attention_lanes", RT_READ_WRITE_BY_GROUPS, grid_lanes);
 
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = attention_host},

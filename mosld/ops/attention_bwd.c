@@ -328,8 +328,8 @@ static void grid_k_lanes(const void *push, uint32_t groups[3])
         .kernel = {"attention_delta",                                                                                  \
                    sizeof(struct attention_push),                                                                      \
                    3,                                                                                                  \
-                   {{"o", RT_READ}, {"d_o", RT_READ}, {"stats", RT_WRITE}}},                                           \
-        .map = {O, D_O, STATS}, .grid = grid_fn                                                                        \
+                   {{"o", RT_READ}, {"d_o", RT_READ}, {"stats", RT_WRITE_BY_GROUPS}}},                                           \
+        .map = {O, D_O, STATS}, .grid = grid_fn, .share = 0.01f                                                        \
     }
 static const struct op_kernel delta_kernel = DELTA_KERNEL(grid_delta), delta_lanes = DELTA_KERNEL(grid_delta_lanes);
 #define KERNEL(variant, dqkv_access, grid_fn)                                                                          \
@@ -337,15 +337,15 @@ static const struct op_kernel delta_kernel = DELTA_KERNEL(grid_delta), delta_lan
         .kernel = {variant,                                                                                            \
                    sizeof(struct attention_push),                                                                      \
                    4,                                                                                                  \
-                   {{"qkv", RT_READ}, {"d_o", RT_READ}, {"stats", RT_READ}, {"dqkv", dqkv_access}}},                   \
+                   {{"qkv", RT_READ}, {"d_o", RT_READ}, {"stats", RT_READ}, {"dqkv", dqkv_access}}},                         \
         .map = {QKV, D_O, STATS, DQKV}, .grid = grid_fn                                                                \
     }
-static const struct op_kernel dq_64 = KERNEL("attention_dq.64", RT_WRITE, grid_q2),
-                              dq_128 = KERNEL("attention_dq.128", RT_WRITE, grid_q4),
-                              dq_lanes = KERNEL("attention_dq_lanes", RT_READ_WRITE, grid_q_lanes);
-static const struct op_kernel dkv_64 = KERNEL("attention_dkv.64", RT_WRITE, grid_k2),
-                              dkv_128 = KERNEL("attention_dkv.128", RT_WRITE, grid_k4),
-                              dkv_lanes = KERNEL("attention_dkv_lanes", RT_READ_WRITE, grid_k_lanes);
+static const struct op_kernel dq_64 = KERNEL("attention_dq.64", RT_WRITE_BY_GROUPS, grid_q2),
+                              dq_128 = KERNEL("attention_dq.128", RT_WRITE_BY_GROUPS, grid_q4),
+                              dq_lanes = KERNEL("attention_dq_lanes", RT_READ_WRITE_BY_GROUPS, grid_q_lanes);
+static const struct op_kernel dkv_64 = KERNEL("attention_dkv.64", RT_WRITE_BY_GROUPS, grid_k2),
+                              dkv_128 = KERNEL("attention_dkv.128", RT_WRITE_BY_GROUPS, grid_k4),
+                              dkv_lanes = KERNEL("attention_dkv_lanes", RT_READ_WRITE_BY_GROUPS, grid_k_lanes);
 
 static double backward_flops(const void *push) { return 3.5 * attention_flops(push); } /* seven products for two */
 

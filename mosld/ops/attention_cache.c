@@ -278,12 +278,12 @@ static const struct op_kernel append_kernel = {
         .kernel = {variant,                                                                                            \
                    sizeof(struct attention_push),                                                                      \
                    3,                                                                                                  \
-                   {{"qkv", RT_READ}, {"cache", RT_READ}, {"o", o_access}}},                                           \
+                   {{"qkv", RT_READ}, {"cache", RT_READ}, {"o", o_access}}},                         \
         .map = {QKV, CACHE, O}, .grid = grid_fn                                                                        \
     }
-static const struct op_kernel row_kernel = KERNEL("attention_row", RT_WRITE, grid_rows),
-                              tile_kernel = KERNEL("attention_cache", RT_WRITE, grid_tiles),
-                              lanes_kernel = KERNEL("attention_cache_lanes", RT_READ_WRITE, grid_lanes);
+static const struct op_kernel row_kernel = KERNEL("attention_row", RT_WRITE_BY_GROUPS, grid_rows),
+                              tile_kernel = KERNEL("attention_cache", RT_WRITE_BY_GROUPS, grid_tiles),
+                              lanes_kernel = KERNEL("attention_cache_lanes", RT_READ_WRITE_BY_GROUPS, grid_lanes);
 
 static const struct op_variant append_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = kv_append_host},

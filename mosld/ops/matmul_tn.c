@@ -37,7 +37,7 @@ static void tile_grid(const void *push, uint32_t groups[3])
 }
 
 static const struct op_kernel tile = {
-    .kernel = {"matmul_tn", sizeof(struct matmul_tn_push), 3, {{"x", RT_READ}, {"y", RT_READ}, {"w", RT_READ_WRITE}}},
+    .kernel = {"matmul_tn", sizeof(struct matmul_tn_push), 3, {{"x", RT_READ}, {"y", RT_READ}, {"w", RT_READ_WRITE_BY_GROUPS}}},
     .map = {TN_X, TN_Y, TN_W},
     .grid = tile_grid,
 };
@@ -54,7 +54,7 @@ static const struct op_kernel lanes = {
     .kernel = {"matmul_tn_lanes",
                sizeof(struct matmul_tn_push),
                3,
-               {{"x", RT_READ}, {"y", RT_READ}, {"w", RT_READ_WRITE}}},
+               {{"x", RT_READ}, {"y", RT_READ}, {"w", RT_READ_WRITE_BY_GROUPS}}},
     .map = {TN_X, TN_Y, TN_W},
     .grid = lanes_grid,
 };

@@ -13,7 +13,7 @@
         .kernel = {shader "." #type,                                                                                   \
                    sizeof(struct matmul_push),                                                                         \
                    4,                                                                                                  \
-                   {{"x", RT_READ}, {"w", RT_READ}, {"y", RT_READ_WRITE}, {"other", RT_READ}}},                        \
+                   {{"x", RT_READ}, {"w", RT_READ}, {"y", RT_READ_WRITE_BY_GROUPS}, {"other", RT_READ}}},               \
         .map = {MATMUL_X, MATMUL_W, MATMUL_Y, MATMUL_OTHER},                                                           \
         .grid = grid_fn,                                                                                               \
     };

@@ -44,7 +44,12 @@ static enum rt_status launch_host(struct rt_device *dev, const struct op *op, co
 static enum rt_status launch_kernels(struct rt_device *dev, const struct op *op, const struct op_variant *variant,
                                      const struct rt_span *spans, const void *push, struct rt_error *err)
 {
-    double flops = op->flops ? op->flops(push) : 0;
+    double flops = op->flops ? op->flops(push) : 0, left = 1;
+    int even = 0;
+    for (int k = 0; k < OP_MAX_KERNELS && variant->kernels[k]; k++) {
+        left -= variant->kernels[k]->share;
+        even += variant->kernels[k]->share == 0;
+    }
     for (int k = 0; k < OP_MAX_KERNELS && variant->kernels[k]; k++) {
         const struct op_kernel *kernel = variant->kernels[k];
         struct rt_span bound[RT_MAX_BINDINGS];
@@ -52,7 +57,7 @@ static enum rt_status launch_kernels(struct rt_device *dev, const struct op *op,
             bound[i] = spans[kernel->map[i]];
         uint32_t groups[3] = {1, 1, 1};
         kernel->grid(push, groups);
-        enum rt_status st = rt_dispatch(dev, &kernel->kernel, bound, push, groups, k == 0 ? flops : 0, err);
+        enum rt_status st = rt_dispatch(dev, &kernel->kernel, bound, push, groups, flops * (kernel->share > 0 ? kernel->share : left / even), err);
         if (st)
             return st;
     }

@@ -38,6 +38,7 @@ struct op_kernel {
     struct rt_kernel kernel; /* its bindings in the order of the shader */
     uint8_t map[RT_MAX_BINDINGS]; /* binding i of the kernel is binding map[i] of the op */
     op_grid_fn *grid;
+    float share; /* of the op's flops; 0: kernels without one share what is left evenly */
 };
 
 struct op_variant {

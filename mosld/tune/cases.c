@@ -197,6 +197,27 @@ static bool make_cache(struct tune_case *c, uint32_t class_, uint32_t which, boo
     return true;
 }
 
+/* Sequences of their own in one cache, a token of each. */
+static bool make_slots(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct attention_push p = attention_of(0, large);
+    const uint32_t rows = large ? 500 : 40; /* of each sequence */
+    (void)class_;
+    p.T = large ? 8 : 3;
+    uint32_t *where = words(2ull * p.T);
+    for (uint32_t t = 0; where && t < p.T; t++) {
+        where[2 * t] = t * rows;
+        where[2 * t + 1] = rows - 1 - 7 * t;
+    }
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.T * attention_qkv_words(&p);
+    c->b[1].n = (uint64_t)p.T * rows * 2 * p.kv_heads * p.head_dim;
+    c->b[2] = (struct tune_binding){.n = 2ull * p.T, .words = where};
+    c->b[3].n = (uint64_t)p.T * p.heads * p.head_dim; /* not there in kv_append_slots */
+    snprintf(c->label, sizeof c->label, "%u sequences of %u", p.T, rows);
+    return which == 0 && where;
+}
+
 /* ---- the mixture ---- */
 
 static struct gate_push gate_of(bool large)
@@ -384,6 +405,8 @@ static const struct {
     {"attention_bwd", make_attention_bwd},
     {"kv_append", make_cache},
     {"attention_cache", make_cache},
+    {"kv_append_slots", make_slots},
+    {"attention_slots", make_slots},
     {"cross_entropy", make_cross_entropy},
     {"dropout", make_dropout},
     {"embedding", make_embedding},

@@ -2,6 +2,7 @@
 #include "runtime/vulkan/vk.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 
 /* ---- barriers ---- */
@@ -115,20 +116,55 @@ static double bytes_bound(const struct rt_kernel *desc, const struct rt_span *sp
     return bytes;
 }
 
+/* A part of a grid: groups [base, base + count). */
+struct part {
+    uint32_t base[3], count[3];
+};
+
 static void record(struct vk_device *dev, VkCommandBuffer cmd, const struct vk_kernel *k, const struct rt_span *spans, const void *push,
-                   const uint32_t groups[3])
+                   const struct part *part)
 {
     vk_label_command(dev, cmd, k->desc->name);
     vk_label_bindings(dev, cmd, k->desc, spans);
-    uint32_t slot = dev->profile ? vk_profile_open(dev, cmd, RT_EVENT_WORK, k->desc->name, bytes_bound(k->desc, spans), groups) : VK_NO_SLOT;
+    uint32_t slot = dev->profile ? vk_profile_open(dev, cmd, RT_EVENT_WORK, k->desc->name, bytes_bound(k->desc, spans), part->count) : VK_NO_SLOT;
     dev->fn.vkCmdBindPipeline(cmd, VK_PIPELINE_BIND_POINT_COMPUTE, k->pipeline);
     if (k->desc->push_size)
         dev->fn.vkCmdPushConstants(cmd, k->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, k->desc->push_size, push);
-    dev->fn.vkCmdDispatch(cmd, groups[0], groups[1], groups[2]);
+    if (k->divided)
+        dev->fn.vkCmdDispatchBase(cmd, part->base[0], part->base[1], part->base[2], part->count[0], part->count[1], part->count[2]);
+    else
+        dev->fn.vkCmdDispatch(cmd, part->count[0], part->count[1], part->count[2]);
     vk_profile_close(dev, cmd, slot);
     vk_label_command(dev, cmd, NULL);
     dev->ring[dev->current].dispatches++;
     dev->statistics.dispatches++;
+}
+
+/* Into how many parts a grid is cut, along the dimension *d: so many that each fits the budget at the rate that is known. */
+static uint32_t parts_of(const struct vk_device *dev, const struct vk_kernel *k, const uint32_t groups[3], double work, int *d)
+{
+    *d = groups[1] > groups[0] ? 1 : 0;
+    *d = groups[2] > groups[*d] ? 2 : *d;
+    double parts = ceil(work / (dev->rate * dev->budget));
+    if (!k->divided || !(parts > 1))
+        return 1;
+    return parts < groups[*d] ? (uint32_t)parts : groups[*d];
+}
+
+static enum rt_status dispatch_part(struct vk_device *dev, const struct vk_kernel *k, const struct rt_span *spans, const void *push,
+                                    const struct part *part, double work, bool barrier, struct rt_error *err)
+{
+    VkCommandBuffer cmd;
+    RT_TRY(vk_record_begin(dev, work, &cmd, err));
+    /* Descriptors first: they can fail, and what the tracker has entered cannot be taken back. */
+    RT_TRY(bind(dev, cmd, k, spans, err));
+    if (barrier) { /* the parts of one dispatch need none between them */
+        struct hazard_access accesses[RT_MAX_BINDINGS];
+        unsigned n = accesses_of(k->desc, spans, accesses);
+        vk_barrier_for(dev, cmd, HAZARD_COMPUTE, accesses, n);
+    }
+    record(dev, cmd, k, spans, push, part);
+    return RT_OK;
 }
 
 enum rt_status vk_dispatch(struct rt_device *base, const struct rt_kernel *desc, const struct rt_span *spans, const void *push,
@@ -138,26 +174,22 @@ enum rt_status vk_dispatch(struct rt_device *base, const struct rt_kernel *desc,
     struct vk_kernel *k = vk_kernel_find(dev, desc);
     if (!k)
         return rt_fail(err, RT_NO_MEMORY, "no memory for kernel %s", desc->name);
-    enum rt_status st = vk_kernel_ready(dev, k, err);
-    VkCommandBuffer cmd;
-    if (st == RT_OK)
-        st = vk_record_begin(dev, work_of(desc, spans, flops), &cmd, err);
-    if (st)
-        return st;
-    /* Descriptors first: they can fail, and what the tracker has entered cannot be taken back. */
-    st = bind(dev, cmd, k, spans, err);
-    if (st)
-        return st;
-    struct hazard_access accesses[RT_MAX_BINDINGS];
-    unsigned n = accesses_of(desc, spans, accesses);
-    vk_barrier_for(dev, cmd, HAZARD_COMPUTE, accesses, n);
-    record(dev, cmd, k, spans, push, groups);
+    RT_TRY(vk_kernel_ready(dev, k, err));
+    double work = work_of(desc, spans, flops);
+    int d;
+    uint32_t parts = parts_of(dev, k, groups, work, &d);
+    struct part part = {.count = {groups[0], groups[1], groups[2]}};
+    for (uint32_t i = 0; i < parts; i++) {
+        part.base[d] = (uint32_t)((uint64_t)groups[d] * i / parts);
+        part.count[d] = (uint32_t)((uint64_t)groups[d] * (i + 1) / parts) - part.base[d];
+        RT_TRY(dispatch_part(dev, k, spans, push, &part, work / parts, i == 0, err));
+    }
     if (!dev->serialize && !vk_profile_alone(dev))
         return RT_OK;
     struct vk_submission *s = &dev->ring[dev->current];
     s->labels[0] = desc->name; /* alone in its submission: what a lost device is blamed on */
     s->n_labels = 1;
-    st = vk_finish(base, err);
+    enum rt_status st = vk_finish(base, err);
     if (st == RT_OK && vk_profile_alone(dev))
         vk_profile_timed(dev, s);
     return st;

@@ -1,4 +1,5 @@
 /* runtime/vulkan/kernel.c - kernels on this device: whether they can run, layouts, pipelines. */
+#include "runtime/vulkan/divide.h"
 #include "runtime/vulkan/vk.h"
 
 #include <stdio.h>
@@ -223,18 +224,36 @@ static uint32_t *specialised(const struct vk_device *dev, const struct vk_kernel
     return words;
 }
 
+static bool is_divisible(const struct rt_kernel *desc)
+{
+    bool writes = false;
+    for (uint32_t i = 0; i < desc->n_bindings; i++) {
+        unsigned access = desc->bindings[i].access;
+        if ((access & RT_WRITE) && (access & RT_WRITE_BY_GROUPS) != RT_WRITE_BY_GROUPS)
+            return false;
+        writes |= (access & RT_WRITE) != 0;
+    }
+    return writes;
+}
+
 /* Touches nothing of the device but its handles: any thread may call it. */
 static VkResult build(struct vk_device *dev, struct vk_kernel *k)
 {
     uint32_t *words = specialised(dev, k);
     if (!words)
         return VK_ERROR_OUT_OF_HOST_MEMORY;
+    size_t n_divided = 0;
+    uint32_t *divided = is_divisible(k->desc) ? divide_spirv(words, k->shader->n_words, &n_divided) : NULL;
     VkShaderModuleCreateInfo module_info = {
         .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = k->shader->n_words * sizeof(uint32_t), .pCode = words,
     };
+    if (divided)
+        module_info.codeSize = n_divided * sizeof *divided, module_info.pCode = divided;
+    k->divided = divided != NULL;
     VkShaderModule module;
     VkResult r = dev->fn.vkCreateShaderModule(dev->handle, &module_info, NULL, &module);
     free(words);
+    free(divided);
     if (r != VK_SUCCESS)
         return r;
     VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT size = {
@@ -245,7 +264,8 @@ static VkResult build(struct vk_device *dev, struct vk_kernel *k)
                  size.requiredSubgroupSize != dev->base.info.limits.subgroup_size;
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
-        .flags = (dev->capture >= RT_CAPTURE_STATISTICS ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0) |
+        .flags = (k->divided ? VK_PIPELINE_CREATE_DISPATCH_BASE_BIT : 0) |
+                 (dev->capture >= RT_CAPTURE_STATISTICS ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0) |
                  (dev->capture >= RT_CAPTURE_ASSEMBLY ? VK_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR : 0),
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO, .pNext = sized ? &size : NULL, .flags = stage_flags(dev, k),
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT, .module = module, .pName = "main"},

@@ -246,6 +246,9 @@ static void describe_features(const struct vk_instance *instance, VkPhysicalDevi
     else
         out->info.caps &= ~(uint32_t)RT_CAP_COOPERATIVE_MATRIX;
     out->int16 = f.core.features.shaderInt16 && out->clamp.int16;
+    out->global_priority = has(e, VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME)   ? VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME
+                           : has(e, VK_EXT_GLOBAL_PRIORITY_EXTENSION_NAME) ? VK_EXT_GLOBAL_PRIORITY_EXTENSION_NAME
+                                                                           : NULL;
     out->portability_subset = has(e, "VK_KHR_portability_subset");
     out->calibrated = has(e, VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME);
     out->frame_boundary = has_frame_boundary(instance, handle, e);
@@ -346,9 +349,14 @@ enum rt_status vk_physical_open(const struct vk_instance *instance, const struct
         boundary.pNext = &f.core;
         chain = &boundary;
     }
-    float priority = 0.5f;
+    /* Long work shall not make a desktop stutter: below others of this process, and where the driver has it below other processes. */
+    float priority = 0;
+    VkDeviceQueueGlobalPriorityCreateInfoEXT low = {VK_STRUCTURE_TYPE_DEVICE_QUEUE_GLOBAL_PRIORITY_CREATE_INFO_EXT, NULL,
+                                                    VK_QUEUE_GLOBAL_PRIORITY_LOW_EXT};
+    if (physical->global_priority)
+        extensions[n++] = physical->global_priority;
     VkDeviceQueueCreateInfo queue = {
-        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueFamilyIndex = physical->queue_family, .queueCount = 1,
+        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .pNext = physical->global_priority ? &low : NULL, .queueFamilyIndex = physical->queue_family, .queueCount = 1,
         .pQueuePriorities = &priority,
     };
     VkDeviceCreateInfo info = {
@@ -356,6 +364,10 @@ enum rt_status vk_physical_open(const struct vk_instance *instance, const struct
         .enabledExtensionCount = n, .ppEnabledExtensionNames = extensions,
     };
     VkResult r = instance->create_device(physical->handle, &info, NULL, out);
+    if (r != VK_SUCCESS && queue.pNext) { /* not everybody may choose, and some drivers refuse what they offer */
+        queue.pNext = NULL;
+        r = instance->create_device(physical->handle, &info, NULL, out);
+    }
     if (r != VK_SUCCESS) {
         *out = VK_NULL_HANDLE;
         vk_fail(NULL, r, "vkCreateDevice", err);

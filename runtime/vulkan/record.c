@@ -2,9 +2,11 @@
  *
  * Kernels of the operating system reset a device that does not finish a submission in time (2 s where it is strict), and a desktop
  * stutters long before. So work is estimated, as flops plus weighted bytes, and a submission holds what fits into the budget at
- * the rate that was measured so far; the first rate is a pessimistic guess. Cutting never splits a dispatch. */
+ * the rate that was measured so far; the first rate is a pessimistic guess. A dispatch that is too long by itself is cut by its groups, where
+ * the kernel allows it (dispatch.c): never within a sum. */
 #include "runtime/vulkan/vk.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +113,8 @@ static void collect(struct vk_device *dev, struct vk_submission *s)
     dev->statistics.device_seconds += seconds;
     if (seconds > dev->statistics.longest_submission)
         dev->statistics.longest_submission = seconds;
+    int class_ = seconds > 1e-6 ? (int)ceil(4 * log2(seconds * 1e6)) : 0;
+    dev->statistics.durations[class_ < RT_DURATIONS ? class_ : RT_DURATIONS - 1]++;
     learn(dev, s->work, seconds);
     dev->last_done_at = done_at;
     s->state = VK_IDLE;

@@ -4,6 +4,7 @@
  *     physical.c   what a physical device is and can do        cache.c     the pipeline cache on disk
  *     caps.c       MOSLD_CAPS                                  record.c    command buffers, submissions, their time budget
  *     reflect.c    SPIR-V                                      dispatch.c  barriers, descriptors, dispatches
+ *     divide.c     kernels whose grid may be cut
  *     hazard.c     which commands need a barrier               transfer.c  upload, download, copy, fill
  *     heaps.c      which memory type                           memory.c    buffers
  *     executable.c what the driver tells of a kernel           device.c    list, open, close, the backend's table
@@ -73,6 +74,7 @@ struct vk_physical {
     bool executables;           /* VK_KHR_pipeline_executable_properties is there and works */
     bool calibrated, frame_boundary; /* VK_EXT_calibrated_timestamps, VK_EXT_frame_boundary are there, and on */
     bool tooling;               /* VK_EXT_tooling_info is there, and on */
+    const char *global_priority; /* the extension, or NULL */
     bool int16, portability_subset, unified; /* unified: the host sees all device memory at full speed */
     uint64_t noncoherent_atom;
     VkPhysicalDeviceMemoryProperties memory;
@@ -104,6 +106,7 @@ struct vk_kernel { /* one struct rt_kernel on this device */
     char why_not[256];
     VkPipelineLayout layout;
     VkPipeline pipeline; /* built at first need */
+    bool divided;        /* the pipeline takes parts of a grid */
 };
 
 #define VK_RING 3          /* submissions in flight at most, and being recorded */
