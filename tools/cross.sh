@@ -46,8 +46,8 @@ windows_library() {
 windows_openblas() {
     say "Building OpenBLAS for Windows (some ten minutes)"
     windows_make() {
-        make -s -C "$SOURCES/openblas" -j "$(jobs)" CC=x86_64-w64-mingw32-gcc HOSTCC=gcc TARGET=PRESCOTT DYNAMIC_ARCH=1 DYNAMIC_LIST="HASWELL SKYLAKEX" BUILD_SINGLE=1 \
-            NOFORTRAN=1 NO_LAPACK=1 NO_LAPACKE=1 NO_SHARED=1 NUM_THREADS=64 CROSS=1 CROSS_SUFFIX=x86_64-w64-mingw32- PREFIX="$LIBRARIES" "$@"
+        make -s -C "$SOURCES/openblas" -j "$(jobs)" CC=x86_64-w64-mingw32-gcc HOSTCC=gcc TARGET=PRESCOTT DYNAMIC_ARCH=1 DYNAMIC_LIST="HASWELL SKYLAKEX" BUILD_SINGLE=1 USE_THREAD=0 USE_LOCKING=1 \
+            NOFORTRAN=1 NO_LAPACK=1 NO_LAPACKE=1 NO_SHARED=1 CROSS=1 CROSS_SUFFIX=x86_64-w64-mingw32- PREFIX="$LIBRARIES" "$@"
     }
     { windows_make libs && windows_make install; } >"$SOURCES/openblas.log" 2>&1 || { tail -n 5 "$SOURCES/openblas.log"; die "OpenBLAS cannot be built: $SOURCES/openblas.log"; }
 }
