@@ -1,7 +1,7 @@
 /* tests/test_heaps.c - which memory is taken, on the layouts that drivers list for devices that are not at hand.
  *
- * Sizes and flags are as people have posted them from vulkaninfo (Radeon RX 580, Renoir, Phoenix under Windows, RTX 2070, Adreno, Raspberry Pi 5), and as the
- * drivers' sources build them (the others). */
+ * Sizes and flags are as far as posts of vulkaninfo's output and the ways of the drivers are known to us: none but llvmpipe's and SwiftShader's were read from a device here. (Posts: Radeon RX 580, Renoir, Phoenix under Windows, RTX 2070, Adreno, Raspberry Pi 5;
+ * the others from how their drivers list them.) */
 #include "runtime/vulkan/heaps.h"
 
 #include <check.h>

@@ -69,3 +69,7 @@ foreach(dep libedit libcurl libcrypto libmicrohttpd)
         endif()
     endif()
 endforeach()
+if(WIN32) # the libraries of tools/cross.sh are static, and built with the stack protector
+    target_compile_definitions(mosld_deps INTERFACE PCRE2_STATIC UTF8PROC_STATIC)
+    target_link_libraries(mosld_deps INTERFACE ssp)
+endif()

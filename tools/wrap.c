@@ -1,6 +1,7 @@
 /* tools/wrap.c - see wrap.h. */
 #include "tools/wrap.h"
 
+#include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -32,7 +33,7 @@ static void release(struct wrap *w)
 /* Columns of the character that begins at p; continuation bytes take none. Eastern wide ones and emoji take two. */
 static unsigned cells_of(const unsigned char *p, size_t n)
 {
-    wchar_t c = *p;
+    uint32_t c = *p;
     if ((*p & 0xc0) == 0x80)
         return 0;
     if (*p >= 0xe0 && n >= 3)

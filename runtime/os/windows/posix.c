@@ -5,7 +5,9 @@
 #include "runtime/os/windows/posix.h"
 #include "runtime/os/windows/dlfcn.h"
 #include "runtime/os/windows/sys/file.h"
+#include "runtime/os/windows/sys/ioctl.h"
 #include "runtime/os/windows/sys/mman.h"
+#include "runtime/os/windows/sys/utsname.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -20,7 +22,7 @@
 /* Bytes are bytes, in files and in pipes. */
 __attribute__((constructor)) static void binary_streams(void)
 {
-    _set_fmode(_O_BINARY);
+    _fmode = _O_BINARY;
     for (int fd = 0; fd < 3; fd++)
         _setmode(fd, _O_BINARY);
     SetConsoleOutputCP(CP_UTF8);
@@ -259,6 +261,29 @@ void *dlopen(const char *name, int flags)
 }
 
 void *dlsym(void *library, const char *name) { return (void *)(uintptr_t)GetProcAddress(library, name); }
+
+int uname(struct utsname *system)
+{
+    SYSTEM_INFO info;
+    GetNativeSystemInfo(&info);
+    OSVERSIONINFOA version = {.dwOSVersionInfoSize = sizeof version};
+    *system = (struct utsname){.sysname = "Windows"};
+    if (GetVersionExA(&version))
+        snprintf(system->release, sizeof system->release, "%lu.%lu.%lu", version.dwMajorVersion, version.dwMinorVersion, version.dwBuildNumber);
+    snprintf(system->machine, sizeof system->machine, "%s", info.wProcessorArchitecture == PROCESSOR_ARCHITECTURE_AMD64 ? "x86_64" : "other");
+    return 0;
+}
+
+int ioctl(int fd, int request, struct winsize *size)
+{
+    (void)request;
+    CONSOLE_SCREEN_BUFFER_INFO info;
+    if (!GetConsoleScreenBufferInfo((HANDLE)_get_osfhandle(fd), &info))
+        return fail_as(ENOTTY);
+    size->ws_col = (unsigned short)(info.srWindow.Right - info.srWindow.Left + 1);
+    size->ws_row = (unsigned short)(info.srWindow.Bottom - info.srWindow.Top + 1);
+    return 0;
+}
 
 /* ---- interrupts ---- */
 

@@ -57,6 +57,8 @@ typedef struct {
 int sched_getaffinity(int process, size_t size, cpu_set_t *set); /* of this process */
 #define CPU_COUNT(set) ((set)->count)
 
+#define SIGKILL SIGTERM
+
 #ifndef SA_RESTART
 #define SA_RESTART 0
 struct sigaction {
