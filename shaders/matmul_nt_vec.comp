@@ -1,6 +1,6 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-/* y = x W^T for up to 8 tokens: a workgroup makes 4 columns of all of them. Its invocations take 4 neighbouring sums
+/* y = x W^T for few tokens, or few columns with long sums, where tiles would leave a GPU idle: a workgroup makes 4 columns of 8 tokens. Its invocations take 4 neighbouring sums
  * each in turn, so that W streams through once, and their partial sums are added as a tree. */
 #include "common/matmul.glsl"
 
@@ -20,7 +20,7 @@ vec4 x_4_or_0(uint at, uint k)
     return v;
 }
 
-void make_columns(uint c0)
+void make_columns(uint t0, uint c0)
 {
     uint lane = gl_LocalInvocationID.x;
     vec4 sum[TOKENS];
@@ -30,29 +30,30 @@ void make_columns(uint c0)
         vec4 a = weight_4_or_0(c0, k), b = weight_4_or_0(c0 + 1, k);
         vec4 c = weight_4_or_0(c0 + 2, k), d = weight_4_or_0(c0 + 3, k);
         for (uint t = 0; t < TOKENS; t++)
-            if (t < p.rows) {
-                vec4 v = x_4_or_0(t * p.x_stride + p.x_col, k);
+            if (t0 + t < p.rows) {
+                vec4 v = x_4_or_0((t0 + t) * p.x_stride + p.x_col, k);
                 sum[t] += vec4(dot(v, a), dot(v, b), dot(v, c), dot(v, d));
             }
     }
     for (uint t = 0; t < TOKENS; t++)
-        if (t < p.rows)
+        if (t0 + t < p.rows)
             partial[t][lane] = sum[t];
     barrier();
     for (uint width = LANES / 2; width > 0; width /= 2) {
         for (uint t = 0; t < TOKENS; t++)
-            if (t < p.rows && lane < width)
+            if (t0 + t < p.rows && lane < width)
                 partial[t][lane] += partial[t][lane + width];
         barrier();
     }
     uint t = lane / COLUMNS, c = lane % COLUMNS;
-    if (t < p.rows && t < TOKENS && c0 + c < p.n)
-        store(t, c0 + c, partial[t][0][c]);
+    if (t0 + t < p.rows && t < TOKENS && c0 + c < p.n)
+        store(t0 + t, c0 + c, partial[t][0][c]);
     barrier(); /* before the next columns overwrite it */
 }
 
 void main()
 {
-    for (uint c0 = gl_WorkGroupID.x * COLUMNS; c0 < p.n; c0 += gl_NumWorkGroups.x * COLUMNS)
-        make_columns(c0);
+    for (uint t0 = gl_WorkGroupID.y * TOKENS; t0 < p.rows; t0 += gl_NumWorkGroups.y * TOKENS)
+        for (uint c0 = gl_WorkGroupID.x * COLUMNS; c0 < p.n; c0 += gl_NumWorkGroups.x * COLUMNS)
+            make_columns(t0, c0);
 }

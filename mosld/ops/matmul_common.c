@@ -159,6 +159,11 @@ bool matmul_fills_a_gpu(uint32_t rows, uint32_t cols)
     return rows > 64 && ((uint64_t)rows + 127) / 128 * (((uint64_t)cols + 63) / 64) >= 64;
 }
 
+bool matmul_is_skinny(uint32_t rows, uint32_t cols, uint32_t sums)
+{
+    return sums >= 256 && ((uint64_t)rows + 63) / 64 * (((uint64_t)cols + 63) / 64) < 24;
+}
+
 bool matmul_has_matrices(const struct rt_device_info *info)
 {
     const struct rt_limits *l = &info->limits;

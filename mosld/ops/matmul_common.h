@@ -43,6 +43,8 @@ bool matmul_few_rows(const void *push); /* at most MATMUL_FEW tokens: the weight
 #define MATMUL_FEW 8
 /* So many outputs that tiles of 128 x 64 still give every part of a large GPU something to do. */
 bool matmul_fills_a_gpu(uint32_t rows, uint32_t cols);
+/* So few outputs, of so long sums, that a GPU is better filled by splitting the sums among the invocations of a workgroup. */
+bool matmul_is_skinny(uint32_t rows, uint32_t cols, uint32_t sums);
 
 /* Cooperative matrices of a shape that shaders/matmul_coop.comp is cut for, and a precision that allows for x in two f16, or in one. */
 bool matmul_has_matrices(const struct rt_device_info *info);

@@ -29,6 +29,14 @@ static void tile_grid(const void *push, uint32_t groups[3])
     groups[1] = op_groups(p->rows, 64);
 }
 
+/* A workgroup makes 16 columns of 8 rows. */
+static void vec_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->k, 16);
+    groups[1] = op_groups(p->rows, 8);
+}
+
 static void coop_grid(const void *push, uint32_t groups[3])
 {
     const struct matmul_push *p = push;
@@ -74,11 +82,19 @@ static bool many_tiles(const void *push)
     return matmul_fills_a_gpu(p->rows, p->k);
 }
 
+static bool few_outputs(const void *push)
+{
+    const struct matmul_push *p = push;
+    return matmul_few_rows(push) || matmul_is_skinny(p->rows, p->k, p->n);
+}
+
+MATMUL_TESTS(skinny, few_outputs)
 MATMUL_TESTS(all, any)
 MATMUL_TESTS(large, many_tiles)
 MATMUL_TESTS(frozen, not_f32)
 MATMUL_KERNELS(lanes, "matmul_nn_lanes", lanes_grid)
 MATMUL_KERNELS(rows, "matmul_nn_rows", rows_grid)
+MATMUL_KERNELS(vec, "matmul_nn_vec", vec_grid)
 MATMUL_COOP_KERNELS(coop_split, "matmul_nn_coop", coop_grid, "#1")
 MATMUL_COOP_KERNELS(coop, "matmul_nn_coop", coop_grid, "#0")
 MATMUL_KERNELS(wide, "matmul_nn_wide", wide_grid)
@@ -88,6 +104,7 @@ static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_nn},
     MATMUL_VARIANTS(lanes, "lanes", all, matmul_has_lanes, matmul_suits_cpu),
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu),
+    MATMUL_VARIANTS(vec, "skinny", skinny, NULL, NULL),
     MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_has_matrices, matmul_suits_high, true),
     MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_has_matrices_medium, NULL, false),
     MATMUL_VARIANTS(wide, "wide", large, NULL, matmul_suits_wide),

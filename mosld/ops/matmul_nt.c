@@ -59,11 +59,12 @@ static void lanes_grid(const void *push, uint32_t groups[3])
     groups[1] = op_groups(p->rows, 16);
 }
 
-/* A workgroup makes 4 columns of all (few) rows. */
+/* A workgroup makes 4 columns of 8 rows. */
 static void vec_grid(const void *push, uint32_t groups[3])
 {
     const struct matmul_push *p = push;
     groups[0] = op_groups(p->n, 4);
+    groups[1] = op_groups(p->rows, 8);
 }
 
 static bool any(const void *push)
@@ -85,6 +86,13 @@ static bool many_tiles(const void *push)
 
 MATMUL_TESTS(many, many_rows)
 MATMUL_TESTS(few, matmul_few_rows)
+static bool few_outputs(const void *push)
+{
+    const struct matmul_push *p = push;
+    return matmul_is_skinny(p->rows, p->n, p->k);
+}
+
+MATMUL_TESTS(skinny, few_outputs)
 MATMUL_TESTS(all, any)
 MATMUL_TESTS(large, many_tiles)
 MATMUL_TESTS(frozen, not_f32)
@@ -102,6 +110,7 @@ static const struct op_variant variants[] = {
     MATMUL_VARIANTS(lanes, "lanes", many, matmul_has_lanes, matmul_suits_cpu),
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu), /* there, also the fastest for few rows */
     MATMUL_VARIANTS(vec, "vec", few, NULL, NULL),
+    MATMUL_VARIANTS(vec, "skinny", skinny, NULL, NULL),
     MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_has_matrices, matmul_suits_high, true),
     MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_has_matrices_medium, NULL, false),
     MATMUL_VARIANTS(wide, "wide", large, NULL, matmul_suits_wide),
