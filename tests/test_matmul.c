@@ -457,6 +457,9 @@ int main(void)
     tcase_add_loop_test(tc, tn_agrees, 0, (int)OP_COUNT(tn_shapes));
     tcase_add_loop_test(tc, nt_agrees, 0, OP_W_TYPES);
     tcase_add_loop_test(tc, nn_agrees, 0, OP_W_TYPES);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("large"); /* CK_RUN_CASE=large runs these alone */
+    tcase_set_timeout(tc, 600);
     tcase_add_loop_test(tc, many_tiles_agree, 0, 6);
     tcase_add_loop_test(tc, wide_tiles_agree, 0, 2 * OP_W_TYPES);
     suite_add_tcase(suite, tc);

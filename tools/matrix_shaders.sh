@@ -14,7 +14,7 @@ OUT=$SHADERS/spv
 
 # Everything that the words depend on.
 checksum() {
-    (cd "$SHADERS" && cat manifest.txt matmul_coop.comp matmul.h push.h common/matmul.glsl common/weight.glsl common/weight_8.glsl | sha256sum | cut -d ' ' -f 1)
+    (cd "$SHADERS" && { grep matmul_coop manifest.txt; cat matmul_coop.comp matmul.h push.h common/matmul.glsl common/weight.glsl common/weight_8.glsl; } | sha256sum | cut -d ' ' -f 1)
 }
 
 if [ "${1:-}" = --check ]; then
