@@ -10,6 +10,7 @@
 #include "shaders/dropout.h"
 #include "shaders/embedding.h"
 #include "shaders/gate.h"
+#include "shaders/mixture_few.h"
 #include "shaders/optim.h"
 #include "shaders/rmsnorm.h"
 #include "shaders/rope.h"
@@ -236,6 +237,20 @@ static bool make_gate(struct tune_case *c, uint32_t class_, uint32_t which, bool
     return which == 0;
 }
 
+static bool make_mixture_few(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    struct mixture_few_push p = {.rows = which ? 4 : 1, .cols = large ? 1024 : 67, .ul_stride = 40, .u_col = 0, .l_col = 8, .r = 8, .experts = 8, .top_k = 2,
+                                 .scale = 2};
+    (void)class_;
+    p.y_stride = p.cols + 3, p.y_col = 2;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.rows * p.ul_stride;
+    c->b[1].n = (uint64_t)p.cols * p.experts * p.r;
+    c->b[2].n = (uint64_t)p.rows * p.y_stride;
+    snprintf(c->label, sizeof c->label, "%u x %u", p.rows, p.cols);
+    return which < 2;
+}
+
 static bool make_gate_bwd(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
     struct gate_push p = gate_of(large);
@@ -418,6 +433,7 @@ static const struct {
     {"matmul_nn", make_matmul},
     {"matmul_nt", make_matmul},
     {"matmul_tn", make_tn},
+    {"mixture_few", make_mixture_few},
     {"rmsnorm", make_rmsnorm},
     {"rmsnorm_bwd", make_rmsnorm},
     {"rope", make_rope},
