@@ -375,7 +375,11 @@ START_TEST(two_hundred_streams)
     for (int i = 0; i < 4; i++)
         crowd();
     long after = resident_kib(server);
+#ifdef __SANITIZE_ADDRESS__ /* keeps what was freed, and looks for leaks itself when the server ends */
+    (void)before, (void)after;
+#else
     ck_assert_msg(after < before + 3072, "800 requests left %ld KiB", after - before);
+#endif
     for (int k = 0; k < KINDS; k++)
         free(alone[k]);
     stop();
