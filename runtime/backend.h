@@ -61,6 +61,11 @@ struct rt_backend {
     const char *(*trace_clock)(const struct rt_device *dev);
     const char *(*capture_begin)(struct rt_device *dev, const char *label); /* who was told */
     void (*capture_end)(struct rt_device *dev);
+    /* Hardware counters: see rt.h. Called only on a device that was opened for them. */
+    enum rt_status (*counters_list)(struct rt_device *dev, struct rt_hardware_counter **out, size_t *n, struct rt_error *err);
+    enum rt_status (*counters_choose)(struct rt_device *dev, const uint32_t *indices, uint32_t n, uint32_t *passes, struct rt_error *err);
+    enum rt_status (*counters_begin)(struct rt_device *dev, struct rt_error *err);
+    enum rt_status (*counters_end)(struct rt_device *dev, double *values, struct rt_error *err);
 };
 
 struct rt_device {
@@ -70,6 +75,7 @@ struct rt_device {
     void (*destroy_attached)(void *object);
     struct rt_trace *trace; /* NULL: nothing records */
     bool labels;            /* debuggers are told of scopes */
+    bool counters;          /* opened for hardware counters */
     struct rt_scopes scopes;
     uint64_t allocated, most_allocated; /* bytes that buffers hold, and held at most */
     uint64_t allocations;               /* asked for so far */

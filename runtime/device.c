@@ -290,6 +290,37 @@ enum rt_status rt_kernels_prepare(struct rt_device *dev, const struct rt_kernel 
     return st;
 }
 
+/* ---- hardware counters ---- */
+
+static enum rt_status counts(const struct rt_device *dev, struct rt_error *err)
+{
+    return dev->counters ? RT_OK : rt_fail(err, RT_NO_DEVICE, "%s was not opened for hardware counters", dev->info.name);
+}
+
+enum rt_status rt_counters_list(struct rt_device *dev, struct rt_hardware_counter **out, size_t *n, struct rt_error *err)
+{
+    enum rt_status st = counts(dev, err);
+    return st ? st : dev->backend->counters_list(dev, out, n, err);
+}
+
+enum rt_status rt_counters_choose(struct rt_device *dev, const uint32_t *indices, uint32_t n, uint32_t *passes, struct rt_error *err)
+{
+    enum rt_status st = counts(dev, err);
+    return st ? st : dev->backend->counters_choose(dev, indices, n, passes, err);
+}
+
+enum rt_status rt_counters_begin(struct rt_device *dev, struct rt_error *err)
+{
+    enum rt_status st = counts(dev, err);
+    return st ? st : dev->backend->counters_begin(dev, err);
+}
+
+enum rt_status rt_counters_end(struct rt_device *dev, double *values, struct rt_error *err)
+{
+    enum rt_status st = counts(dev, err);
+    return st ? st : dev->backend->counters_end(dev, values, err);
+}
+
 enum rt_status rt_kernel_describe(struct rt_device *dev, const struct rt_kernel *kernel, struct rt_kernel_description **out,
                                   struct rt_error *err)
 {

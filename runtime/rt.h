@@ -100,6 +100,7 @@ struct rt_device_params {
     bool compile_only;      /* nothing will run, kernels are only built: for drivers without hardware, which cannot even make a fence.
                              * Memory, copies, rt_dispatch and rt_finish are not to be used. Implies no_pipeline_cache. */
     bool labels;            /* name objects and label work for debuggers (MOSLD_LABELS=1); on by itself when one is attached */
+    bool counters;          /* open for rt_counters_...; RT_NO_DEVICE where there are none */
 };
 
 /* Opens a device. `params` may be NULL and is not kept. RT_USAGE: `name` matches nothing (the message lists what there is)
@@ -278,5 +279,24 @@ void rt_get_statistics(const struct rt_device *dev, struct rt_statistics *out);
 /* Seconds within which `share` (0.99: the 99th percentile) of the submissions between two looks were done; `before` NULL: since the device was
  * opened. Rounded up by 19 % at most. 0 where there was none. */
 double rt_submission_percentile(const struct rt_statistics *before, const struct rt_statistics *after, double share);
+
+/* ---- hardware counters (VK_KHR_performance_query) ---- */
+
+/* Only on a device that was opened with rt_device_params.counters; elsewhere all of these give RT_NO_DEVICE. */
+struct rt_hardware_counter {
+    char name[256], category[256], description[256]; /* the driver's */
+    const char *unit;                                /* "%", "ns", "B", "B/s", "K", "W", "V", "A", "Hz", "cycles"; "": a number */
+};
+
+/* What there is, by index. The caller frees *out. */
+enum rt_status rt_counters_list(struct rt_device *dev, struct rt_hardware_counter **out, size_t *n, struct rt_error *err);
+/* Takes `n` of them, and the device's profiling lock until it closes. *passes: how often work will run to be counted. RT_NO_DEVICE: the device
+ * cannot, or another program holds the lock. */
+enum rt_status rt_counters_choose(struct rt_device *dev, const uint32_t *indices, uint32_t n, uint32_t *passes, struct rt_error *err);
+/* What is asked for between the two is counted; it is not cut into submissions by time, so it should be short. It runs once a pass, so it has to
+ * find the same input each time: what adds to its own output adds once a pass. No trace may record. values[n]: of the sum of all
+ * that ran in one pass. rt_counters_end has to follow also when the work could not be asked for. */
+enum rt_status rt_counters_begin(struct rt_device *dev, struct rt_error *err);
+enum rt_status rt_counters_end(struct rt_device *dev, double *values, struct rt_error *err);
 
 #endif

@@ -136,6 +136,21 @@ START_TEST(peaks_need_no_model)
 }
 END_TEST
 
+/* Neither has hardware counters: a sentence that says what is missing, and the exit status of a device that lacks something. */
+START_TEST(counters_that_are_not_there)
+{
+    program_failed_as(program(QUICK "--device host --counters list"), 4, "host", "VK_KHR_performance_query", NULL);
+    program_failed_as(program(QUICK "--device host --counters cycles --shapes tiny"), 4, "host", "VK_KHR_performance_query", NULL);
+    program_failed_as(program(QUICK "--device host --counters cycles --what step"), 2, "--counters", "--what", NULL);
+    if (!has_vulkan()) {
+        fprintf(stderr, "skipped: there is no llvmpipe here\n");
+        return;
+    }
+    program_failed_as(program(QUICK "--device llvmpipe --counters list"), 4, "llvmpipe", "VK_KHR_performance_query", NULL);
+    program_failed_as(program(QUICK "--device llvmpipe --counters cycles --shapes tiny"), 4, "llvmpipe", "VK_KHR_performance_query", NULL);
+}
+END_TEST
+
 START_TEST(refuses_what_it_does_not_know)
 {
     program_failed_as(program(QUICK "--device host --shapes gpt-9"), 2, "gpt-9", "smollm2-135m", NULL);
@@ -161,6 +176,7 @@ int main(void)
     tcase_add_loop_test(tc, random_weights_of_every_type, 0, 6);
     tcase_add_test(tc, a_model_of_a_file_and_a_table);
     tcase_add_test(tc, peaks_need_no_model);
+    tcase_add_test(tc, counters_that_are_not_there);
     tcase_add_test(tc, refuses_what_it_does_not_know);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);

@@ -17,7 +17,7 @@ struct bench_options {
     int64_t threads, cube, r, top_k, ops_experts, rounds, steps;
     int weights, matmul_precision;
     double seconds;
-    struct option_list what, methods, targets;
+    struct option_list what, methods, targets, counters;
     struct option_ints experts;
     bool json, tune;
     struct profiling_options profiling;
@@ -85,6 +85,11 @@ static const struct option table[] = {
      OPTION_INT(FIELD, ops_experts, 1, 64),
      .help = "of the adapter whose ops are measured (mosld on q and v)"},
     PROFILING_OPTIONS(FIELD, profiling), /* of the steps */
+    {.name = "counters",
+     OPTION_STRINGS(FIELD, counters),
+     .commas = true,
+     .value = "LIST",
+     .help = "hardware counters of the ops by parts of their names, where the driver gives them (VK_KHR_performance_query); list: what there is"},
     {.name = "tune",
      OPTION_BOOL(FIELD, tune),
      .help = "instead: check and time the variants of every op, and write down the fastest for other commands to take",
@@ -130,6 +135,8 @@ static enum rt_status check(const struct bench_options *o, struct mosld_bench_ba
         st = check_list("targets", &o->targets, targets, err);
     if (st)
         return st;
+    if (o->counters.n && !bench_counters_lists(&o->counters) && !asks(&o->what, "ops"))
+        return rt_fail(err, RT_USAGE, "--counters: they are of the ops, and --what leaves those out");
     if (o->model && o->shapes)
         return rt_fail(err, RT_USAGE, "--model and --shapes: give one of them");
     unsigned rows, length;
@@ -296,14 +303,23 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
         return tune(o, err);
     struct bench_report report = {.model_name = o->model ? o->model : o->shapes ? o->shapes : "smollm2-135m"};
     struct rt_device_params params = {.name = o->device, .threads = (int)o->threads,
-                                      .precision = (enum rt_precision)o->matmul_precision};
+                                      .precision = (enum rt_precision)o->matmul_precision, .counters = o->counters.n > 0,
+                                      .compile_only = bench_counters_lists(&o->counters)};
     enum rt_status st = check(o, &report.batch, err);
     if (!st)
         st = profiling_params(&o->profiling, &params, err);
     if (!st)
         st = rt_device_open(&params, &s->dev, err);
+    if (!st && o->counters.n)
+        st = bench_counters_choose(s->dev, &o->counters, &report.counters, err);
+    if (!st && bench_counters_lists(&o->counters)) {
+        st = bench_counters_print_list(&report.counters, o->json, err);
+        bench_counters_finish(&report.counters);
+        return st;
+    }
     struct mosld_bench bench = {.dev = s->dev,
                                 .seconds = o->seconds,
+                                .n_counters = report.counters.n_chosen,
                                 .on_progress = on_progress,
                                 .stop = &session_interrupted};
     report.device = st ? NULL : rt_device_info(s->dev);
@@ -319,7 +335,8 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     if (!st && !o->json)
         st = profiling_report(&s->profiling, NULL, err);
     s->profiling.reported = true;
-    free(report.ops);
+    mosld_bench_ops_free(report.ops, report.n_ops);
+    bench_counters_finish(&report.counters);
     free(report.variants);
     free(report.decode);
     return st;

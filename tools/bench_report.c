@@ -89,6 +89,8 @@ enum rt_status bench_report_text(const struct bench_report *r)
         print_peaks(&r->peaks);
     if (r->ops)
         print_ops(r);
+    if (r->ops && r->counters.n_chosen)
+        bench_counters_print(&r->counters, r->ops, r->n_ops);
     if (r->variants)
         print_steps(r);
     if (r->decode)
@@ -118,7 +120,7 @@ static void put_peaks(cJSON *to, const struct mosld_peaks *p)
     put(to, "submit_seconds", p->submit_seconds);
 }
 
-static void put_op(cJSON *to, const struct mosld_bench_op *op)
+static void put_op(cJSON *to, const struct mosld_bench_op *op, const struct bench_counters *counters)
 {
     cJSON_AddStringToObject(to, "name", op->name);
     cJSON_AddStringToObject(to, "shape", op->shape);
@@ -130,6 +132,7 @@ static void put_op(cJSON *to, const struct mosld_bench_op *op)
     cJSON_AddStringToObject(to, "bound", op->memory_bound ? "memory" : "arithmetic");
     put(to, "share", op->share);
     put(to, "calls", op->calls);
+    bench_counters_put(counters, op, to);
 }
 
 static void put_variant(cJSON *to, const struct mosld_bench_variant *v)
@@ -191,9 +194,11 @@ static cJSON *document(const struct bench_report *r)
     cJSON *ops = r->ops ? cJSON_AddArrayToObject(json, "ops") : NULL,
           *steps = r->variants ? cJSON_AddArrayToObject(json, "steps") : NULL;
     for (uint32_t i = 0; i < r->n_ops; i++)
-        put_op(object_in(ops), &r->ops[i]);
+        put_op(object_in(ops), &r->ops[i], &r->counters);
     for (uint32_t i = 0; i < r->n_variants; i++)
         put_variant(object_in(steps), &r->variants[i]);
+    if (r->counters.n_chosen)
+        cJSON_AddItemToObject(json, "counters", bench_counters_json(&r->counters));
     if (r->profiling && r->profiling->mode)
         cJSON_AddItemToObject(json, "profile", profiling_json(r->profiling));
     put(json, "read_bytes_per_second", r->read_rate);

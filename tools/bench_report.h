@@ -5,6 +5,7 @@
 #include "mosld/bench/decode.h"
 #include "mosld/bench/ops.h"
 #include "mosld/bench/steps.h"
+#include "tools/bench_counters.h"
 
 struct bench_report {
     const struct rt_device_info *device;
@@ -15,6 +16,7 @@ struct bench_report {
     struct mosld_peaks peaks;
     struct mosld_bench_op *ops; /* [n_ops]; none where they were not asked for */
     uint32_t n_ops;
+    struct bench_counters counters; /* of the ops; none where they were not asked for */
     struct mosld_bench_variant *variants; /* [n_variants] */
     uint32_t n_variants;
     struct profiling *profiling; /* of the steps; NULL: none */

@@ -16,6 +16,7 @@ struct mosld_bench {
     double seconds; /* that one measurement may take, about; a single launch may take longer */
     void (*on_progress)(void *user, const char *what, uint32_t done, uint32_t of); /* may be NULL */
     void *user;
+    uint32_t n_counters; /* hardware counters that the user of `dev` has chosen; each op is counted after it was measured */
     const volatile sig_atomic_t *stop; /* may be NULL; not 0: RT_INTERRUPTED at the next measurement */
 };
 

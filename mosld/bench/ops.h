@@ -18,12 +18,14 @@ struct mosld_bench_op {
     bool memory_bound;        /* which of the two it was; false also where there are no bytes to count */
     double share;             /* bound / best: 1 is all that the device has */
     uint32_t calls;           /* in a training step with this adapter */
+    double *counters;         /* [mosld_bench.n_counters] of one launch; NULL without. See mosld_bench_ops_free */
 };
 
-/* Measures with rows x length tokens and an adapter (of a mixture). *out: malloc'ed, the caller's. */
+/* Measures with rows x length tokens and an adapter (of a mixture). *out is the caller's: mosld_bench_ops_free. */
 enum rt_status mosld_bench_ops(const struct mosld_bench *bench, struct mosld_model *model,
                                const struct mosld_adapter_params *adapter, uint32_t rows, uint32_t length,
                                const struct mosld_peaks *peaks, struct mosld_bench_op **out, uint32_t *n,
                                struct rt_error *err);
+void mosld_bench_ops_free(struct mosld_bench_op *list, uint32_t n); /* NULL is fine */
 
 #endif

@@ -383,6 +383,9 @@ void rt_host_describe(struct rt_device_info *out)
 
 enum rt_status rt_host_open(const struct rt_device_params *params, struct rt_device **out, struct rt_error *err)
 {
+    if (params && params->counters)
+        return rt_fail(err, RT_NO_DEVICE, "the host device has no hardware counters that mosld could read: they need a Vulkan device with "
+                       "VK_KHR_performance_query. On the host take perf");
     struct host_device *host = calloc(1, sizeof *host);
     if (!host)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the host device");

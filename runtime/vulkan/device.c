@@ -145,10 +145,13 @@ static void vk_close(struct rt_device *base)
         }
         if (dev->staging)
             vk_buffer_destroy(&dev->staging->base);
+        vk_counters_finish(dev);
         vk_record_finish(dev);
         vk_kernels_finish(dev);
         vk_cache_finish(dev);
         dev->fn.vkDestroyDevice(dev->handle, NULL);
+    } else {
+        vk_counters_finish(dev);
     }
     vk_instance_finish(&dev->instance);
     free(dev);
@@ -196,6 +199,10 @@ static const struct rt_backend backend = {
     .trace_clock = vk_trace_clock,
     .capture_begin = vk_capture_begin,
     .capture_end = vk_capture_end,
+    .counters_list = vk_counters_list,
+    .counters_choose = vk_counters_choose,
+    .counters_begin = vk_counters_begin,
+    .counters_end = vk_counters_end,
 };
 
 /* The same device again, in an instance of its own. */
@@ -224,11 +231,13 @@ static enum rt_status open_device(struct vk_device *dev, const struct rt_device_
     bool labels = dev->instance.labels && (params->labels || set("MOSLD_LABELS") || dev->instance.messages);
     if (st == RT_OK)
         st = find(dev, which, err);
+    if (st == RT_OK && params->counters)
+        st = vk_counters_open(dev, err);
     if (st)
         return st;
-    dev->base = (struct rt_device){.backend = &backend, .info = dev->physical.info,
+    dev->base = (struct rt_device){.backend = &backend, .info = dev->physical.info, .counters = params->counters,
                                    .labels = labels || (dev->instance.labels && vk_tool_attached(dev))};
-    st = vk_physical_open(&dev->instance, &dev->physical, params->capture != RT_CAPTURE_NOTHING, &dev->handle, err);
+    st = vk_physical_open(&dev->instance, &dev->physical, params->capture != RT_CAPTURE_NOTHING, params->counters, &dev->handle, err);
     if (st)
         return st;
     volkLoadDeviceTable(&dev->fn, dev->handle);

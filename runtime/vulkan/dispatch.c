@@ -146,7 +146,7 @@ static uint32_t parts_of(const struct vk_device *dev, const struct vk_kernel *k,
     *d = groups[1] > groups[0] ? 1 : 0;
     *d = groups[2] > groups[*d] ? 2 : *d;
     double parts = ceil(work / (dev->rate * dev->budget));
-    if (!k->divided || !(parts > 1))
+    if (!k->divided || !(parts > 1) || vk_counters_counting(dev))
         return 1;
     return parts < groups[*d] ? (uint32_t)parts : groups[*d];
 }

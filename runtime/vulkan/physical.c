@@ -212,6 +212,16 @@ static bool choose_queue(const struct vk_instance *instance, VkPhysicalDevice ha
     return found;
 }
 
+static bool has_counters(const struct vk_instance *instance, VkPhysicalDevice handle, const struct extensions *e)
+{
+    VkPhysicalDevicePerformanceQueryFeaturesKHR performance = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PERFORMANCE_QUERY_FEATURES_KHR};
+    VkPhysicalDeviceFeatures2 core = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &performance};
+    if (!has(e, VK_KHR_PERFORMANCE_QUERY_EXTENSION_NAME))
+        return false;
+    instance->features(handle, &core);
+    return performance.performanceCounterQueryPools;
+}
+
 static bool has_frame_boundary(const struct vk_instance *instance, VkPhysicalDevice handle, const struct extensions *e)
 {
     struct frame_boundary_features boundary = {.sType = FRAME_BOUNDARY_FEATURES};
@@ -252,6 +262,7 @@ static void describe_features(const struct vk_instance *instance, VkPhysicalDevi
     out->portability_subset = has(e, "VK_KHR_portability_subset");
     out->calibrated = has(e, VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME);
     out->frame_boundary = has_frame_boundary(instance, handle, e);
+    out->counters = has_counters(instance, handle, e);
     out->tooling = has(e, VK_EXT_TOOLING_INFO_EXTENSION_NAME);
     out->timestamp_period = (double)p->core.properties.limits.timestampPeriod * 1e-9;
     if (out->timestamp_bits && isfinite(out->timestamp_period) && out->timestamp_period > 0)
@@ -313,7 +324,7 @@ static void enable(uint32_t caps, bool int16, struct features *f)
     f->v12.vulkanMemoryModel = (caps & RT_CAP_COOPERATIVE_MATRIX) != 0;
 }
 
-enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, bool executables,
+enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, bool executables, bool counters,
                                 VkDevice *out, struct rt_error *err)
 {
     uint32_t caps = physical->info.caps, n = 0;
@@ -342,6 +353,13 @@ enum rt_status vk_physical_open(const struct vk_instance *instance, const struct
         extensions[n++] = VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME;
         f.executables.pipelineExecutableInfo = VK_TRUE;
         link_in(&f, &f.executables);
+    }
+    VkPhysicalDevicePerformanceQueryFeaturesKHR performance = {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PERFORMANCE_QUERY_FEATURES_KHR, NULL, VK_TRUE,
+                                                               VK_FALSE};
+    if (counters && physical->counters) {
+        extensions[n++] = VK_KHR_PERFORMANCE_QUERY_EXTENSION_NAME;
+        f.v12.hostQueryReset = VK_TRUE; /* every device of Vulkan 1.2 has it */
+        link_in(&f, &performance);
     }
     struct frame_boundary_features boundary = {FRAME_BOUNDARY_FEATURES, NULL, VK_TRUE};
     void *chain = &f.core;

@@ -84,7 +84,7 @@ static double measure(struct vk_device *dev, const struct vk_submission *s, doub
 {
     double started = s->submitted_at > dev->last_done_at ? s->submitted_at : dev->last_done_at;
     uint64_t ticks[2];
-    if (!s->queries || dev->fn.vkGetQueryPoolResults(dev->handle, s->queries, 0, 2, sizeof ticks, ticks, sizeof *ticks,
+    if (s->counted || !s->queries || dev->fn.vkGetQueryPoolResults(dev->handle, s->queries, 0, 2, sizeof ticks, ticks, sizeof *ticks,
                                                      VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
         return done_at - started;
     uint64_t mask = dev->physical.timestamp_bits >= 64 ? UINT64_MAX : (1ull << dev->physical.timestamp_bits) - 1;
@@ -115,7 +115,10 @@ static void collect(struct vk_device *dev, struct vk_submission *s)
         dev->statistics.longest_submission = seconds;
     int class_ = seconds > 1e-6 ? (int)ceil(4 * log2(seconds * 1e6)) : 0;
     dev->statistics.durations[class_ < RT_DURATIONS ? class_ : RT_DURATIONS - 1]++;
-    learn(dev, s->work, seconds);
+    if (s->counted)
+        vk_counters_collect(dev, s);
+    else
+        learn(dev, s->work, seconds);
     dev->last_done_at = done_at;
     s->state = VK_IDLE;
 }
@@ -193,9 +196,12 @@ static enum rt_status begin(struct vk_device *dev, struct vk_submission *s, stru
     for (unsigned i = 0; i < s->n_sets; i++)
         VK_TRY(dev, dev->fn.vkResetDescriptorPool(dev->handle, s->sets[i], 0), err);
     VkCommandBufferBeginInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
-                                     .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
+                                     .flags = vk_counters_counting(dev) ? 0 : VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     VK_TRY(dev, dev->fn.vkBeginCommandBuffer(s->cmd, &info), err);
-    if (s->queries) {
+    s->counted = vk_counters_counting(dev);
+    if (s->counted) {
+        vk_counters_record(dev, s, true);
+    } else if (s->queries) {
         dev->fn.vkCmdResetQueryPool(s->cmd, s->queries, 0, 2);
         /* At the bottom of the pipe, so that the clock starts when the submission before this one has ended. */
         dev->fn.vkCmdWriteTimestamp(s->cmd, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, s->queries, 0);
@@ -218,7 +224,7 @@ enum rt_status vk_record_begin(struct vk_device *dev, double work, VkCommandBuff
         return rt_fail(err, RT_FAILED, "%s was opened to compile only, so nothing can run on it", dev->base.info.name);
     struct vk_submission *s = &dev->ring[dev->current];
     bool full = s->state == VK_RECORDING && vk_profile_full(dev, s);
-    if (full || (s->state == VK_RECORDING && s->work > 0 && estimate(dev, s, work) > dev->budget)) {
+    if (full || (s->state == VK_RECORDING && !s->counted && s->work > 0 && estimate(dev, s, work) > dev->budget)) {
         enum rt_status st = vk_record_submit(dev, err);
         if (st)
             return st;
@@ -248,7 +254,9 @@ enum rt_status vk_record_submit(struct vk_device *dev, struct rt_error *err)
     if (s->state != VK_RECORDING)
         return RT_OK;
     vk_labels_close(dev, s);
-    if (s->queries)
+    if (s->counted)
+        vk_counters_record(dev, s, false);
+    else if (s->queries)
         dev->fn.vkCmdWriteTimestamp(s->cmd, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, s->queries, 1);
     VK_TRY(dev, dev->fn.vkEndCommandBuffer(s->cmd), err);
     VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = 1, .pCommandBuffers = &s->cmd};
@@ -257,6 +265,15 @@ enum rt_status vk_record_submit(struct vk_device *dev, struct rt_error *err)
     vk_profile_submitted(dev, s);
     dev->current = (dev->current + 1) % VK_RING;
     dev->statistics.submissions++;
+    VkPerformanceQuerySubmitInfoKHR pass = {.sType = VK_STRUCTURE_TYPE_PERFORMANCE_QUERY_SUBMIT_INFO_KHR};
+    if (s->counted) {
+        enum rt_status st = vk_counters_passes(dev, s, &pass.counterPassIndex, err);
+        if (st) {
+            s->state = VK_IDLE; /* its last pass will not come */
+            return st;
+        }
+        info.pNext = &pass;
+    }
     vk_label_submission(dev, s, true);
     VkResult r = dev->statistics.submissions == dev->fault_at ? VK_ERROR_DEVICE_LOST
                                                               : dev->fn.vkQueueSubmit(dev->queue, 1, &info, s->fence);
@@ -274,7 +291,7 @@ enum rt_status vk_segment(struct rt_device *base, const char *label, struct rt_e
     double ended = dev->segment_work;
     dev->segment_work = 0;
     dev->label = label;
-    if (s->state != VK_RECORDING)
+    if (s->state != VK_RECORDING || s->counted)
         return RT_OK;
     poll(dev);
     /* The next segment is taken to be like the one that ended. A device that has nothing to do gets what there is. */

@@ -8,6 +8,7 @@
  *     hazard.c     which commands need a barrier               transfer.c  upload, download, copy, fill
  *     heaps.c      which memory type                           memory.c    buffers
  *     executable.c what the driver tells of a kernel           device.c    list, open, close, the backend's table
+ *     counters.c   hardware counters
  *
  * Functions of Vulkan are called through dev->fn and instance->..., never through volk's globals, so that devices of
  * several instances live side by side. */
@@ -74,6 +75,7 @@ struct vk_physical {
     bool executables;           /* VK_KHR_pipeline_executable_properties is there and works */
     bool calibrated, frame_boundary; /* VK_EXT_calibrated_timestamps, VK_EXT_frame_boundary are there, and on */
     bool tooling;               /* VK_EXT_tooling_info is there, and on */
+    bool counters;              /* VK_KHR_performance_query is there with performanceCounterQueryPools; on when asked for */
     const char *global_priority; /* the extension, or NULL */
     bool int16, portability_subset, unified; /* unified: the host sees all device memory at full speed */
     uint64_t noncoherent_atom;
@@ -83,8 +85,8 @@ struct vk_physical {
 /* Describes one. RT_NO_DEVICE: it is below the floor; `err` says what it lacks. */
 enum rt_status vk_physical_describe(const struct vk_instance *instance, VkPhysicalDevice handle,
                                     const struct caps_clamp *clamp, struct vk_physical *out, struct rt_error *err);
-/* Creates the logical device with what the clamp left and nothing else; `executables` comes on top of it where the device has it. */
-enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, bool executables,
+/* Creates the logical device with what the clamp left and nothing else; `executables` and `counters` come on top of it where the device has them. */
+enum rt_status vk_physical_open(const struct vk_instance *instance, const struct vk_physical *physical, bool executables, bool counters,
                                 VkDevice *out, struct rt_error *err);
 
 /* ---- the device ---- */
@@ -126,6 +128,7 @@ struct vk_submission {
     const char *labels[VK_MAX_LABELS];
     unsigned n_labels;
     unsigned labels_open;   /* scopes that are open as labels in cmd */
+    bool counted;           /* by hardware counters: it has no timestamps, and is submitted once a pass */
     uint32_t event;         /* of the trace, once it is submitted; RT_NO_EVENT */
     double submitted_at;    /* host seconds */
 };
@@ -142,6 +145,7 @@ struct vk_device {
     char lost_text[512];     /* what every call after the loss says */
 
     struct vk_profile *profile; /* profile.c; NULL: no trace records */
+    struct vk_counters *counters; /* counters.c; NULL: not opened for them */
 
     /* kernel.c, cache.c */
     struct vk_kernel **kernels; /* hash table by the address of the rt_kernel; a power of two */
@@ -266,6 +270,22 @@ enum rt_status vk_trace_begin(struct rt_device *dev, bool serial, struct rt_erro
 void vk_trace_end(struct rt_device *dev);
 double vk_trace_shift(struct rt_device *dev);
 const char *vk_trace_clock(const struct rt_device *dev);
+
+/* ---- counters.c ---- */
+
+/* Before the logical device is made: lists the counters, and takes a queue family that has some. RT_NO_DEVICE: there are none. */
+enum rt_status vk_counters_open(struct vk_device *dev, struct rt_error *err);
+void vk_counters_finish(struct vk_device *dev);
+enum rt_status vk_counters_list(struct rt_device *dev, struct rt_hardware_counter **out, size_t *n, struct rt_error *err);
+enum rt_status vk_counters_choose(struct rt_device *dev, const uint32_t *indices, uint32_t n, uint32_t *passes, struct rt_error *err);
+enum rt_status vk_counters_begin(struct rt_device *dev, struct rt_error *err);
+enum rt_status vk_counters_end(struct rt_device *dev, double *values, struct rt_error *err);
+bool vk_counters_counting(const struct vk_device *dev);
+/* The first and the last command of a counted submission. */
+void vk_counters_record(struct vk_device *dev, const struct vk_submission *s, bool begin);
+/* Submits it for every pass but the last, waiting for each; *last is that one's index, which is the caller's. */
+enum rt_status vk_counters_passes(struct vk_device *dev, const struct vk_submission *s, uint32_t *last, struct rt_error *err);
+void vk_counters_collect(struct vk_device *dev, const struct vk_submission *s); /* all passes are done */
 
 /* ---- labels.c, capture.c ---- */
 
