@@ -32,6 +32,7 @@ const char *vk_result_name(VkResult result)
     case VK_ERROR_UNKNOWN: return "VK_ERROR_UNKNOWN";
     case VK_INCOMPLETE: return "VK_INCOMPLETE";
     case VK_TIMEOUT: return "VK_TIMEOUT";
+    case VK_NOT_READY: return "VK_NOT_READY";
     default: return "an unexpected VkResult";
     }
 }
