@@ -20,6 +20,7 @@ uint64_t run_hash(uint64_t h, const void *data, size_t n)
 static uint64_t hash_training(uint64_t h, const struct mosld_run *run)
 {
     const struct mosld_train_config *c = run->config;
+    const struct rt_device_info *device = rt_device_info(run->params->model->dev);
     const double numbers[] = {c->learning_rate,
                               c->lr_scheduler_type,
                               c->warmup_steps,
@@ -36,7 +37,8 @@ static uint64_t hash_training(uint64_t h, const struct mosld_run *run)
                               c->packing,
                               c->sequential,
                               (double)c->seed,
-                              run->params->dropout_mask != NULL};
+                              run->params->dropout_mask != NULL,
+                              device->kind == RT_VULKAN ? device->precision : 0};
     return run_hash(h, numbers, sizeof numbers);
 }
 
