@@ -213,7 +213,7 @@ int main(void)
 {
     Suite *suite = suite_create("gpu_compilers");
     TCase *t = tcase_create("gpu_compilers");
-    tcase_set_timeout(t, 1200);
+    tcase_set_timeout(t, 7200);
     if (SANITIZED) {
         test_skipped("built with sanitizers, whose libraries the shims and these drivers do not go with");
     } else {
