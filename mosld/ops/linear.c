@@ -91,22 +91,23 @@ OP_W_EACH(LINEAR_TEST, OP_W_NOTHING, reads)
 /* Drivers on the processor take other kernels for the product, which have no tail: there what it saves is next to nothing
  * (docs/speed.md). */
 static bool suits_gpu(const struct rt_device_info *info) { return info->class_ != RT_CLASS_CPU; }
+static bool suits_wide(const struct rt_device_info *info) { return suits_gpu(info) && matmul_suits_wide(info); }
 
-#define LINEAR_VARIANT(type, number, prefix, label)                                                                    \
+#define LINEAR_VARIANT(type, number, prefix, label, suits_fn)                                                          \
     {                                                                                                                  \
         .name = label "." #type, .kind = RT_VULKAN, .applies = reads_##type, .wtypes = 1u << (number),                 \
-        .suits = suits_gpu, .kernels = {&prefix##_##type},                                                             \
+        .suits = suits_fn, .kernels = {&prefix##_##type},                                                              \
     }
 
 static const struct op_variant nt_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = linear_host_nt},
-    OP_W_EACH(LINEAR_VARIANT, OP_W_COMMA, nt_wide, "wide"),
-    OP_W_EACH(LINEAR_VARIANT, OP_W_COMMA, nt_tile, "tile"),
+    OP_W_EACH(LINEAR_VARIANT, OP_W_COMMA, nt_wide, "wide", suits_wide),
+    OP_W_EACH(LINEAR_VARIANT, OP_W_COMMA, nt_tile, "tile", suits_gpu),
 };
 static const struct op_variant nn_variants[] = {
     {.name = "host", .kind = RT_HOST, .host = linear_host_nn},
-    OP_W_EACH(LINEAR_VARIANT, OP_W_COMMA, nn_wide, "wide"),
-    OP_W_EACH(LINEAR_VARIANT, OP_W_COMMA, nn_tile, "tile"),
+    OP_W_EACH(LINEAR_VARIANT, OP_W_COMMA, nn_wide, "wide", suits_wide),
+    OP_W_EACH(LINEAR_VARIANT, OP_W_COMMA, nn_tile, "tile", suits_gpu),
 };
 
 static double linear_flops(const void *push)
