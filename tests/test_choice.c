@@ -116,18 +116,6 @@ END_TEST
 
 /* ---- the tuning file, in a cache folder of the test's own ---- */
 
-static void own_cache(void)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char mesa[512];
-    snprintf(mesa, sizeof mesa, cache ? "%s" : "%s/.cache", cache ? cache : home ? home : "");
-    setenv("MESA_SHADER_CACHE_DIR", mesa, 0); /* where Mesa has its kernels already: a minute's compiling */
-    program_folder_make();
-    char *here = getcwd(NULL, 0);
-    setenv("XDG_CACHE_HOME", here, 1);
-    free(here);
-}
-
 /* `fastest` and `wrong` as JSON text. */
 static void write_tuning(const struct rt_device *dev, const char *fastest, const char *wrong)
 {
@@ -259,10 +247,10 @@ int main(void)
     tcase_add_test(orders, classes_have_names);
     tcase_add_test(orders, orders_change);
     tcase_add_test(orders, orders_as_json);
-    tcase_add_checked_fixture(file, own_cache, program_folder_remove);
+    tcase_add_checked_fixture(file, program_folder_make_with_cache, program_folder_remove);
     tcase_add_test(file, the_tuning_file_rules);
     tcase_add_test(file, a_damaged_tuning_file_is_ignored_and_replaced);
-    tcase_add_checked_fixture(run, own_cache, program_folder_remove);
+    tcase_add_checked_fixture(run, program_folder_make_with_cache, program_folder_remove);
     tcase_set_timeout(run, 300);
     tcase_add_test(run, a_resumed_run_keeps_its_variants);
     suite_add_tcase(suite, orders);

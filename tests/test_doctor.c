@@ -76,18 +76,6 @@ END_TEST
 
 /* ---- the program ---- */
 
-static void own_cache(void)
-{
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    char mesa[512];
-    snprintf(mesa, sizeof mesa, cache ? "%s" : "%s/.cache", cache ? cache : home ? home : "");
-    setenv("MESA_SHADER_CACHE_DIR", mesa, 0); /* where Mesa has its kernels already: a minute's compiling */
-    program_folder_make();
-    char *here = getcwd(NULL, 0);
-    setenv("XDG_CACHE_HOME", here, 1);
-    free(here);
-}
-
 static cJSON *doctor(const char *device, const char *more)
 {
     return program_json(program("doctor --json --seconds 0 --device %s %s", device, more));
@@ -225,7 +213,7 @@ int main(void)
     TCase *plain = tcase_create("plain"), *run = tcase_create("program");
     tcase_add_test(plain, every_op_has_cases);
     tcase_add_test(plain, the_fastest_is_clear_and_sound);
-    tcase_add_checked_fixture(run, own_cache, program_folder_remove);
+    tcase_add_checked_fixture(run, program_folder_make_with_cache, program_folder_remove);
     tcase_set_timeout(run, 900);
     tcase_add_loop_test(run, a_sound_device_passes, 0, 2);
     tcase_add_test(run, a_planted_wrong_variant_is_found_and_avoided);

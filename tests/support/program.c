@@ -23,6 +23,17 @@ void program_folder_make_for(const char *mosld)
     ck_assert_int_eq(chdir(folder), 0);
 }
 
+void program_cache_make(void)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char mesa[512];
+    snprintf(mesa, sizeof mesa, cache ? "%s" : "%s/.cache", cache ? cache : home ? home : "");
+    setenv("MESA_SHADER_CACHE_DIR", mesa, 0); /* where Mesa has its kernels already: a minute's compiling */
+    char *here = getcwd(NULL, 0);
+    setenv("XDG_CACHE_HOME", here, 1);
+    free(here);
+}
+
 void program_folder_remove(void)
 {
     char command[300];

@@ -17,11 +17,18 @@
 
 /* Check fixtures: makes the folder and goes into it; removes it with all that is in it. */
 void program_folder_make_for(const char *mosld);
+void program_cache_make(void); /* in the folder: see program_folder_make_with_cache */
 #ifdef MOSLD_PROGRAM
 static inline void program_folder_make(void)
 {
     program_folder_make_for(MOSLD_PROGRAM);
 } /* which the test programs know */
+/* The same with a cache folder of the test's own (tuning files, pipelines), while Mesa keeps the kernels that it has. */
+static inline void program_folder_make_with_cache(void)
+{
+    program_folder_make();
+    program_cache_make();
+}
 #endif
 void program_folder_remove(void);
 
