@@ -113,8 +113,7 @@ static enum rt_status place(struct rt_arena *arena, size_t first, size_t last, u
         return st;
     arena->buffers[arena->n_buffers++] = buffer;
     arena->allocated += bytes;
-    if (arena->dev->trace)
-        rt_trace_change_memory(arena->dev->trace, arena->purpose, (int64_t)bytes);
+    rt_trace_change_memory(arena->dev, arena->purpose, (int64_t)bytes);
     uint64_t offset = 0;
     for (size_t i = first; i < last; i++) {
         *arena->requests[i].out = (struct rt_span){buffer, offset, arena->requests[i].size};
@@ -168,8 +167,8 @@ void rt_arena_destroy(struct rt_arena **arena)
     }
     for (size_t i = 0; i < a->n_requests; i++)
         free(a->requests[i].label);
-    if (a->n_buffers && a->dev->trace)
-        rt_trace_change_memory(a->dev->trace, a->purpose, -(int64_t)a->allocated);
+    if (a->n_buffers)
+        rt_trace_change_memory(a->dev, a->purpose, -(int64_t)a->allocated);
     free(a->buffers);
     free(a->requests);
     free(a);

@@ -77,6 +77,8 @@ struct rt_device {
     bool labels;            /* debuggers are told of scopes */
     bool counters;          /* opened for hardware counters */
     struct rt_scopes scopes;
+    struct rt_trace_memory memory[RT_MAX_PURPOSES]; /* of arenas, by purpose: trace.c keeps it */
+    uint32_t n_memory;
     uint64_t allocated, most_allocated; /* bytes that buffers hold, and held at most */
     uint64_t allocations;               /* asked for so far */
 };

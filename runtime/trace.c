@@ -6,7 +6,6 @@
 #include <time.h>
 
 #define MOST        (1u << 20) /* events and scopes of a window: what a step has is a few thousands */
-#define MAX_MEMORY  32
 
 struct rt_trace {
     struct rt_trace_params params;
@@ -19,8 +18,6 @@ struct rt_trace {
     uint32_t root;
     double process_begin, thread_begin;
     uint64_t dropped;
-    struct rt_trace_memory memory[MAX_MEMORY];
-    uint32_t n_memory;
 };
 
 static double clock_of(clockid_t id)
@@ -117,34 +114,32 @@ void rt_trace_close(struct rt_trace *t, uint32_t event)
 
 struct rt_event *rt_trace_event(struct rt_trace *t, uint32_t event) { return &t->events[event]; }
 
-void rt_trace_counter(struct rt_device *dev, const char *name, double value)
+void rt_trace_counter(struct rt_device *dev, const char *name, const char *unit, double value)
 {
     struct rt_trace *t = dev->trace;
     if (t && grow(t, (void **)&t->counters, t->n_counters, &t->cap_counters, sizeof *t->counters))
-        t->counters[t->n_counters++] = (struct rt_counter){name, rt_clock() - t->origin, value};
+        t->counters[t->n_counters++] = (struct rt_counter){name, unit, rt_clock() - t->origin, value};
 }
 
-void rt_trace_change_memory(struct rt_trace *t, const char *purpose, int64_t bytes)
+void rt_trace_change_memory(struct rt_device *dev, const char *purpose, int64_t bytes)
 {
     uint32_t i = 0;
-    while (i < t->n_memory && strcmp(t->memory[i].purpose, purpose) != 0)
+    while (i < dev->n_memory && strcmp(dev->memory[i].purpose, purpose) != 0)
         i++;
-    if (i == MAX_MEMORY)
+    if (i == RT_MAX_PURPOSES)
         return;
-    if (i == t->n_memory)
-        t->memory[t->n_memory++] = (struct rt_trace_memory){.purpose = purpose};
-    struct rt_trace_memory *m = &t->memory[i];
-    if (bytes < 0 && (uint64_t)-bytes > m->bytes)
-        bytes = -(int64_t)m->bytes; /* it was there before the trace */
+    if (i == dev->n_memory)
+        dev->memory[dev->n_memory++] = (struct rt_trace_memory){.purpose = purpose};
+    struct rt_trace_memory *m = &dev->memory[i];
     m->bytes += (uint64_t)bytes;
     m->peak = m->bytes > m->peak ? m->bytes : m->peak;
-    rt_trace_counter(t->dev, purpose, (double)m->bytes);
+    rt_trace_counter(dev, purpose, "MiB", (double)m->bytes / (1 << 20));
 }
 
 uint32_t rt_trace_memory(const struct rt_device *dev, const struct rt_trace_memory **list)
 {
-    *list = dev->trace ? dev->trace->memory : NULL;
-    return dev->trace ? dev->trace->n_memory : 0;
+    *list = dev->memory;
+    return dev->n_memory;
 }
 
 /* ---- windows ---- */
@@ -199,6 +194,10 @@ enum rt_status rt_trace_start(struct rt_device *dev, const struct rt_trace_param
     if (st) {
         dev->trace = NULL;
         free(t);
+    }
+    for (uint32_t i = 0; i < dev->n_memory && !st; i++) {
+        dev->memory[i].peak = dev->memory[i].bytes;
+        rt_trace_change_memory(dev, dev->memory[i].purpose, 0); /* curves begin with what is there */
     }
     return st;
 }

@@ -63,7 +63,7 @@ struct rt_scope {
 };
 
 struct rt_counter {
-    const char *name;
+    const char *name, *unit;
     double at, value;
 };
 
@@ -93,10 +93,10 @@ void rt_trace_stop(struct rt_device *dev);
 bool rt_trace_running(const struct rt_device *dev);
 double rt_trace_now(const struct rt_device *dev); /* seconds since the start; 0 without a trace */
 
-/* A value at this moment, drawn as a curve. */
-void rt_trace_counter(struct rt_device *dev, const char *name, double value);
+/* A value at this moment, drawn as a curve. `unit`: shown with it ("MiB"). */
+void rt_trace_counter(struct rt_device *dev, const char *name, const char *unit, double value);
 
-/* What arenas of one purpose hold and held at most since the trace began, in bytes. The array is the trace's. */
+/* What arenas of one purpose hold, and held at most since the trace began, in bytes; those that were there before it too. The array is the device's. */
 struct rt_trace_memory {
     const char *purpose;
     uint64_t bytes, peak;

@@ -4,7 +4,8 @@
 
 #include "runtime/trace.h"
 
-#define RT_NO_EVENT UINT32_MAX
+#define RT_NO_EVENT     UINT32_MAX
+#define RT_MAX_PURPOSES 32 /* of arenas */
 
 struct rt_trace;
 
@@ -36,7 +37,7 @@ void rt_trace_close(struct rt_trace *t, uint32_t event);
 struct rt_event *rt_trace_event(struct rt_trace *t, uint32_t event);
 bool rt_trace_serial(const struct rt_trace *t);
 double rt_trace_origin(const struct rt_trace *t); /* what rt_clock gave at the start */
-void rt_trace_change_memory(struct rt_trace *t, const char *purpose, int64_t bytes);
+void rt_trace_change_memory(struct rt_device *dev, const char *purpose, int64_t bytes); /* also without a trace */
 
 /* For scope.c. */
 uint32_t rt_trace_open_scope(struct rt_trace *t, const char *name, int64_t number, uint32_t parent);

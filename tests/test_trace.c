@@ -262,7 +262,7 @@ START_TEST(ops_of_the_host_are_events)
     unsigned root = rt_scope_begin(dev, "step", 1);
     for (int i = 0; i < 3; i++)
         VK_OK(op_swiglu(dev, gu, y, T, F, err));
-    rt_trace_counter(dev, "loss", 1.5);
+    rt_trace_counter(dev, "loss", "nats", 1.5);
     rt_scope_end(dev, root);
     const struct rt_window *w = with_root(&k, "step", 1);
     ck_assert_uint_eq(count(w, RT_EVENT_WORK), 3);

@@ -58,6 +58,8 @@ static void note_memory(struct profiling *p)
     const struct rt_trace_memory *list;
     uint32_t n = rt_trace_memory(p->dev, &list);
     for (uint32_t i = 0; i < n && p->n_memory < sizeof p->memory / sizeof *p->memory; i++) {
+        if (list[i].peak == 0)
+            continue; /* it was given back before */
         snprintf(p->memory[p->n_memory].purpose, sizeof p->memory->purpose, "%s", list[i].purpose);
         p->memory[p->n_memory++].peak = list[i].peak;
     }

@@ -132,8 +132,8 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
 static void on_step(void *user, const struct mosld_train_progress *p)
 {
     struct training *t = user;
-    rt_trace_counter(t->s.dev, "loss", p->loss);
-    rt_trace_counter(t->s.dev, "tokens per second", p->tokens_per_second);
+    rt_trace_counter(t->s.dev, "loss", "nats/token", p->loss);
+    rt_trace_counter(t->s.dev, "training", "tokens/s", p->tokens_per_second);
     char left[32];
     t->last_loss = p->loss;
     t->skipped = p->skipped_steps;

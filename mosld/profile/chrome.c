@@ -8,15 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROGRAM = 1, DEVICE = 2 };                           /* pid */
-enum { SCOPES = 1, ACTIONS, SUBMISSIONS, QUEUE = 1, LANES = 8 }; /* tid; the device has QUEUE .. QUEUE + LANES - 1 */
+enum { LANES = 8 };                /* rows for what may overlap: the device's kernels, submissions in flight */
+enum { PROGRAM = 1, DEVICE = 2 };  /* pid */
+enum { SCOPES = 1, ACTIONS = 2, SUBMISSIONS = 11, QUEUE = 21 }; /* tid, of both: readers order rows by it. From the last two on, LANES of them */
 
 struct mosld_chrome {
     FILE *file;
     char *path;
     bool any, host;
-    unsigned lanes; /* of the device, that are named already */
-    double clear;   /* seconds up to which the device's first row is taken */
+    unsigned lanes, flights; /* of the device and of submissions, that are named already */
+    double clear;            /* seconds up to which the device's first row is taken */
 };
 
 /* ---- JSON ---- */
@@ -54,6 +55,12 @@ static void name_row(struct mosld_chrome *c, const char *what, int pid, int tid,
     fputs(",\"args\":{\"name\":", c->file);
     put_text(c->file, name);
     fputs("}}", c->file);
+}
+
+static void order(struct mosld_chrome *c, int pid, int index)
+{
+    begin_event(c, 'M', pid, 0, "process_sort_index", -1);
+    fprintf(c->file, ",\"args\":{\"sort_index\":%d}}", index);
 }
 
 static void put_number(struct mosld_chrome *c, bool *first, const char *key, double value)
@@ -105,20 +112,31 @@ static void add_actions(struct mosld_chrome *c, const struct rt_window *w)
 {
     for (uint32_t i = 0; i < w->n_events; i++) {
         const struct rt_event *e = &w->events[i];
-        if (e->end < e->begin || e->kind == RT_EVENT_WORK || e->kind == RT_EVENT_TRANSFER)
+        if (e->end < e->begin || e->kind == RT_EVENT_WORK || e->kind == RT_EVENT_TRANSFER || e->kind == RT_EVENT_SUBMISSION)
             continue;
-        bool in_flight = e->kind == RT_EVENT_SUBMISSION;
-        /* Submissions overlap, one being in flight while the next one waits: each is a pair of asynchronous events. */
-        if (in_flight) {
-            begin_event(c, 'b', PROGRAM, SUBMISSIONS, e->name, -1);
-            fprintf(c->file, ",\"cat\":\"submission\",\"id\":%" PRIu64 ",\"ts\":%.3f}", e->submission, 1e6 * e->begin);
-            begin_event(c, 'e', PROGRAM, SUBMISSIONS, e->name, -1);
-            fprintf(c->file, ",\"cat\":\"submission\",\"id\":%" PRIu64 ",\"ts\":%.3f}", e->submission, 1e6 * e->end);
-            continue;
-        }
         begin_event(c, 'X', PROGRAM, ACTIONS, e->name, -1);
         put_times(c, e->begin, e->end);
         fprintf(c->file, ",\"args\":{\"bytes\":%.0f}}", e->bytes);
+    }
+}
+
+/* Several are in flight at a time, so they have rows of their own: asynchronous events, made for that, get one row a name in Perfetto. */
+static void add_submissions(struct mosld_chrome *c, const struct rt_window *w)
+{
+    double free_at[LANES] = {0};
+    for (uint32_t i = 0; i < w->n_events; i++) {
+        const struct rt_event *e = &w->events[i];
+        unsigned row = 0;
+        if (e->kind != RT_EVENT_SUBMISSION || e->end < e->begin)
+            continue;
+        while (row + 1 < LANES && free_at[row] > e->begin)
+            row++;
+        free_at[row] = e->end;
+        for (; c->flights <= row; c->flights++)
+            name_row(c, "thread_name", PROGRAM, SUBMISSIONS + (int)c->flights, c->flights ? "submitted behind it" : "submitted");
+        begin_event(c, 'X', PROGRAM, SUBMISSIONS + (int)row, e->name, -1);
+        put_times(c, e->begin, e->end);
+        fprintf(c->file, ",\"cat\":\"submission\",\"args\":{\"submission\":%" PRIu64 "}}", e->submission);
     }
 }
 
@@ -128,7 +146,9 @@ static void add_counters(struct mosld_chrome *c, const struct rt_window *w)
         if (!isfinite(w->counters[i].value))
             continue;
         begin_event(c, 'C', PROGRAM, 0, w->counters[i].name, -1);
-        fprintf(c->file, ",\"ts\":%.3f,\"args\":{\"value\":%.9g}}", 1e6 * w->counters[i].at, w->counters[i].value);
+        fprintf(c->file, ",\"ts\":%.3f,\"args\":{", 1e6 * w->counters[i].at);
+        put_text(c->file, w->counters[i].unit);
+        fprintf(c->file, ":%.9g}}", w->counters[i].value);
     }
 }
 
@@ -198,6 +218,7 @@ void mosld_chrome_add(struct mosld_chrome *c, const struct rt_window *w)
 {
     add_scopes(c, w);
     add_actions(c, w);
+    add_submissions(c, w);
     add_counters(c, w);
     if (!c->host)
         add_device(c, w);
@@ -217,10 +238,13 @@ enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, 
     c->clear = -INFINITY;
     fputs("[\n", c->file);
     name_row(c, "process_name", PROGRAM, 0, "mosld");
+    order(c, PROGRAM, PROGRAM);
     name_row(c, "thread_name", PROGRAM, SCOPES, c->host ? "ops" : "recording");
     name_row(c, "thread_name", PROGRAM, ACTIONS, "waits, pipelines, moves");
-    if (!c->host)
+    if (!c->host) {
         name_row(c, "process_name", DEVICE, 0, rt_device_info(dev)->name);
+        order(c, DEVICE, DEVICE);
+    }
     return RT_OK;
 }
 

@@ -3,7 +3,8 @@
  * The format is the JSON array of Chrome's trace events. Process 1 is the program: its scopes, what it waited for, built and moved, and the
  * submissions as they were in flight. Process 2 is the device: scopes as far as its kernels reach, with the kernels nested in them; kernels that
  * overlap others have rows of their own. On the host the ops stand in process 1 alone. Counters: memory by arena, loss, and what else the
- * command tells. Times are microseconds from the start. The array is only closed at the end, and readers accept one that was cut off. */
+ * command tells. Times are microseconds from the start. Rows for what
+ * overlaps are filled from the first. The array is only closed at the end, and readers accept one that was cut off. */
 #ifndef MOSLD_CHROME_H
 #define MOSLD_CHROME_H
 
