@@ -14,14 +14,14 @@ static double bound_of(const struct profiling *p, const struct mosld_profile_row
 
 /* ---- for people ---- */
 
-static void print_name(const struct mosld_profile_row *r)
+static void print_name(const struct mosld_profile_row *r, int width)
 {
     char text[80];
     if (r->number >= 0)
         snprintf(text, sizeof text, "%s %lld", r->name, (long long)r->number);
     else
         snprintf(text, sizeof text, "%s%s%s", r->name, r->variant ? ", " : "", r->variant ? r->variant : "");
-    fprintf(stderr, "    %-34.60s", r->path[0] ? r->path : text);
+    fprintf(stderr, "    %-*.60s", width, r->path[0] ? r->path : text);
 }
 
 static void print_rows(const struct profiling *p, const struct mosld_profile_part *part, const struct mosld_profile_rows *rows, const char *title)
@@ -32,7 +32,7 @@ static void print_rows(const struct profiling *p, const struct mosld_profile_par
         const struct mosld_profile_row *r = &rows->row[i];
         bool memory;
         double bound = bound_of(p, r, &memory);
-        print_name(r);
+        print_name(r, 34);
         fprintf(stderr, "%10.4g %11.3f %11.1f %6.1f %% ", (double)r->calls / n, 1e3 * r->seconds / n,
                 r->calls ? 1e6 * r->seconds / (double)r->calls : 0, 100 * r->seconds / part->wall);
         if (r->flops > 0 && r->seconds > 0)
@@ -51,11 +51,11 @@ static void print_rows(const struct profiling *p, const struct mosld_profile_par
 
 static void print_short(const struct mosld_profile_part *part, const struct mosld_profile_rows *rows, const char *title)
 {
-    fprintf(stderr, "\n  %-36s%8s %11s %20s\n", title, "kernels", "ms", "share");
+    fprintf(stderr, "\n  %-46s%8s %11s %10s\n", title, "kernels", "ms", "share");
     for (uint32_t i = 0; i < rows->n; i++) {
         const struct mosld_profile_row *r = &rows->row[i];
-        print_name(r);
-        fprintf(stderr, "%10.4g %11.3f %18.1f %%\n", (double)r->calls / part->windows, 1e3 * r->seconds / part->windows,
+        print_name(r, 44);
+        fprintf(stderr, "%10.4g %11.3f %8.1f %%\n", (double)r->calls / part->windows, 1e3 * r->seconds / part->windows,
                 100 * r->seconds / part->wall);
     }
 }
@@ -118,6 +118,8 @@ static void print_root(const struct profiling *p, struct mosld_profile_root *roo
     else if (part->by_kernel.n > part->ops.n) /* otherwise each op took one variant, and the table is the same again */
         print_rows(p, part, &part->by_kernel, "by variant");
     print_short(part, &part->phases, "by phase");
+    if (part->modules.n > part->phases.n) /* otherwise nothing has modules in it */
+        print_short(part, &part->modules, "by module");
     print_short(part, &part->layers, "by layer");
     if (part->dropped)
         fprintf(stderr, "  %llu events found no memory and are missing\n", (unsigned long long)part->dropped);
@@ -191,6 +193,7 @@ static cJSON *root_json(const struct profiling *p, struct mosld_profile_root *ro
     put_rows(json, "ops", p, part, &part->ops);
     put_rows(json, "kernels", p, part, &part->by_kernel);
     put_rows(json, "phases", p, part, &part->phases);
+    put_rows(json, "modules", p, part, &part->modules);
     put_rows(json, "layers", p, part, &part->layers);
     return json;
 }

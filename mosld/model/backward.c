@@ -30,16 +30,16 @@ static enum rt_status mlp_backward(struct mosld_pass *p, uint32_t l, struct rt_e
     struct mosld_layer_state *s = &p->layers[l];
     uint32_t d = p->model->config.hidden_size, F = p->model->config.intermediate_size;
     if (adapts(p, l, MOSLD_GROUP_DOWN))
-        RT_TRY(op_swiglu(dev, s->gu, p->act, p->T, F, err));
+        RT_TRY(IN_MODULE(dev, "act_fn", op_swiglu(dev, s->gu, p->act, p->T, F, err)));
     struct rt_span dact = learns_below(p, l, MOSLD_GROUP_DOWN) ? p->dact : nowhere;
     RT_TRY(linear_backward(p, l, MOSLD_GROUP_DOWN, MOSLD_DOWN, p->dh, d, 0, dact, false, err));
     RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_DOWN, p->act, dact, err));
     if (!dact.buffer)
         return RT_OK;
-    RT_TRY(op_swiglu_bwd(dev, s->gu, p->dact, p->dgu, p->T, F, err));
+    RT_TRY(IN_MODULE(dev, "act_fn", op_swiglu_bwd(dev, s->gu, p->dact, p->dgu, p->T, F, err)));
     struct op_rmsnorm n = stream_norm(p, s->h_mid, w->post_norm, p->norm_out, p->T);
     if (adapts(p, l, MOSLD_GROUP_GATE_UP))
-        RT_TRY(op_rmsnorm(dev, &n, err));
+        RT_TRY(IN_MODULE(dev, "post_attention_layernorm", op_rmsnorm(dev, &n, err)));
     struct rt_span dnorm = learns_below(p, l, MOSLD_GROUP_GATE_UP) ? p->dnorm : nowhere;
     RT_TRY(linear_backward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->dgu, 2 * F, 0, dnorm, false, err));
     RT_TRY(linear_backward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->dgu, 2 * F, F, dnorm, true, err));
@@ -47,26 +47,34 @@ static enum rt_status mlp_backward(struct mosld_pass *p, uint32_t l, struct rt_e
     if (!dnorm.buffer)
         return RT_OK;
     n.y = p->dnorm;
-    return op_rmsnorm_bwd(dev, &(struct op_rmsnorm_bwd){.n = n, .dx = p->dh, .dx_stride = d, .accumulate = true}, err);
+    struct op_rmsnorm_bwd bwd = {.n = n, .dx = p->dh, .dx_stride = d, .accumulate = true};
+    return IN_MODULE(dev, "post_attention_layernorm", op_rmsnorm_bwd(dev, &bwd, err));
 }
 
-/* d(q k v) after RoPE becomes that of the projections' outputs, in place. */
-static enum rt_status qkv_backward(struct mosld_pass *p, uint32_t l, struct rt_error *err)
+/* d_o becomes d(q k v) before RoPE. */
+static enum rt_status unattend(struct mosld_pass *p, uint32_t l, struct rt_error *err)
+{
+    const struct mosld_config *c = &p->model->config;
+    uint32_t D = c->head_dim, heads = c->num_heads + c->num_kv_heads;
+    struct op_attention_bwd bwd = {.a = layer_attention(p, l), .d_o = p->d_o, .dqkv = p->dqkv};
+    RT_TRY(op_attention_bwd(p->model->dev, &bwd, err));
+    return op_rope(p->model->dev, &(struct op_rope){.x = p->dqkv, .table = p->model->rope_table, .pos = p->pos, .rows = p->T,
+                                                    .stride = (heads + c->num_kv_heads) * D, .heads = heads, .head_dim = D, .inverse = true}, err);
+}
+
+/* And that of the projections' outputs, in place. */
+static enum rt_status qk_norm_backward(struct mosld_pass *p, uint32_t l, struct rt_error *err)
 {
     const struct mosld_config *c = &p->model->config;
     struct rt_device *dev = p->model->dev;
     const struct mosld_layer *w = &p->model->layers[l];
     uint32_t D = c->head_dim, q = c->num_heads * D, stride = q + 2 * c->num_kv_heads * D;
-    RT_TRY(op_rope(dev, &(struct op_rope){.x = p->dqkv, .table = p->model->rope_table, .pos = p->pos, .rows = p->T, .stride = stride,
-                                       .heads = c->num_heads + c->num_kv_heads, .head_dim = D, .inverse = true}, err));
-    if (!c->qk_norm)
-        return RT_OK;
     struct op_rmsnorm n = {.x = p->layers[l].qkv_raw, .w = w->q_norm, .y = p->dqkv, .x_stride = stride, .y_stride = stride, .rows = p->T,
                            .heads = c->num_heads, .cols = D, .eps = (float)c->rms_norm_eps};
     struct op_rmsnorm_bwd b = {.n = n, .dx = p->dqkv, .dx_stride = stride};
-    RT_TRY(op_rmsnorm_bwd(dev, &b, err));
+    RT_TRY(IN_MODULE(dev, "q_norm", op_rmsnorm_bwd(dev, &b, err)));
     b.n.w = w->k_norm, b.n.x_col = b.n.y_col = b.dx_col = q, b.n.heads = c->num_kv_heads;
-    return op_rmsnorm_bwd(dev, &b, err);
+    return IN_MODULE(dev, "k_norm", op_rmsnorm_bwd(dev, &b, err));
 }
 
 /* dh, the gradient of h_mid, becomes that of h_in, where something below learns. */
@@ -81,12 +89,12 @@ static enum rt_status attention_backward(struct mosld_pass *p, uint32_t l, struc
     RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_O, s->o, d_o, err));
     if (!d_o.buffer)
         return RT_OK;
-    struct op_attention a = layer_attention(p, l);
-    RT_TRY(op_attention_bwd(dev, &(struct op_attention_bwd){.a = a, .d_o = p->d_o, .dqkv = p->dqkv}, err));
-    RT_TRY(qkv_backward(p, l, err));
+    RT_TRY(IN_MODULE(dev, "attention", unattend(p, l, err)));
+    if (c->qk_norm)
+        RT_TRY(qk_norm_backward(p, l, err));
     struct op_rmsnorm n = stream_norm(p, s->h_in, p->model->layers[l].input_norm, p->norm_out, p->T);
     if (adapts(p, l, MOSLD_GROUP_QKV))
-        RT_TRY(op_rmsnorm(dev, &n, err));
+        RT_TRY(IN_MODULE(dev, "input_layernorm", op_rmsnorm(dev, &n, err)));
     struct rt_span dnorm = learns_below(p, l, MOSLD_GROUP_QKV) ? p->dnorm : nowhere;
     const uint32_t cols[3] = {0, q, q + kv};
     for (int i = 0; i < 3; i++)
@@ -95,7 +103,8 @@ static enum rt_status attention_backward(struct mosld_pass *p, uint32_t l, struc
     if (!dnorm.buffer)
         return RT_OK;
     n.y = p->dnorm;
-    return op_rmsnorm_bwd(dev, &(struct op_rmsnorm_bwd){.n = n, .dx = p->dh, .dx_stride = d, .accumulate = true}, err);
+    struct op_rmsnorm_bwd bwd = {.n = n, .dx = p->dh, .dx_stride = d, .accumulate = true};
+    return IN_MODULE(dev, "input_layernorm", op_rmsnorm_bwd(dev, &bwd, err));
 }
 
 static enum rt_status layer_backward(struct mosld_pass *p, uint32_t l, struct rt_error *err)

@@ -14,7 +14,7 @@ static enum rt_status project(struct mosld_pass *p, uint32_t l, int group, struc
     return again ? RT_OK : linear_project(p, l, group, x, err);
 }
 
-/* q, k, v of the layer's input, with bias, q/k norm and RoPE. */
+/* q, k, v of the layer's input, with bias and q/k norm. */
 static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_span x, bool again, struct rt_error *err)
 {
     const struct mosld_config *c = &p->model->config;
@@ -32,12 +32,19 @@ static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_sp
         struct op_rmsnorm n = {.x = raw, .w = w->q_norm, .y = s->qkv, .x_stride = stride, .y_stride = stride, .rows = p->T,
                                .heads = c->num_heads, .cols = D, .eps = (float)c->rms_norm_eps};
         RT_TRY(rt_copy(p->model->dev, s->qkv, 0, raw, 0, (uint64_t)p->T * stride * 4, err)); /* the values */
-        RT_TRY(op_rmsnorm(p->model->dev, &n, err));
+        RT_TRY(IN_MODULE(p->model->dev, "q_norm", op_rmsnorm(p->model->dev, &n, err)));
         n.w = w->k_norm, n.x_col = n.y_col = q, n.heads = c->num_kv_heads;
-        RT_TRY(op_rmsnorm(p->model->dev, &n, err));
+        RT_TRY(IN_MODULE(p->model->dev, "k_norm", op_rmsnorm(p->model->dev, &n, err)));
     }
-    return op_rope(p->model->dev, &(struct op_rope){.x = s->qkv, .table = p->model->rope_table, .pos = p->pos, .rows = p->T,
-                                                    .stride = stride, .heads = c->num_heads + c->num_kv_heads, .head_dim = D}, err);
+    return RT_OK;
+}
+
+static enum rt_status rotate(struct mosld_pass *p, uint32_t l, struct rt_error *err)
+{
+    const struct mosld_config *c = &p->model->config;
+    uint32_t D = c->head_dim, heads = c->num_heads + c->num_kv_heads;
+    return op_rope(p->model->dev, &(struct op_rope){.x = p->layers[l].qkv, .table = p->model->rope_table, .pos = p->pos, .rows = p->T,
+                                                    .stride = (heads + c->num_kv_heads) * D, .heads = heads, .head_dim = D}, err);
 }
 
 static struct rt_span slot_cache(const struct mosld_pass *p, uint32_t l)
@@ -50,6 +57,7 @@ static struct rt_span slot_cache(const struct mosld_pass *p, uint32_t l)
 static enum rt_status attend(struct mosld_pass *p, uint32_t l, struct rt_error *err)
 {
     struct op_attention a = layer_attention(p, l);
+    RT_TRY(rotate(p, l, err));
     if (!p->params.cache_tokens)
         return op_attention(p->model->dev, &a, err);
     if (p->by_slot) {
@@ -70,9 +78,9 @@ static enum rt_status attention_half(struct mosld_pass *p, uint32_t l, bool agai
     struct mosld_layer_state *s = &p->layers[l];
     uint32_t d = p->model->config.hidden_size;
     struct op_rmsnorm n = stream_norm(p, s->h_in, p->model->layers[l].input_norm, p->norm_out, p->T);
-    RT_TRY(op_rmsnorm(p->model->dev, &n, err));
+    RT_TRY(IN_MODULE(p->model->dev, "input_layernorm", op_rmsnorm(p->model->dev, &n, err)));
     RT_TRY(project_qkv(p, l, p->norm_out, again, err));
-    RT_TRY(attend(p, l, err));
+    RT_TRY(IN_MODULE(p->model->dev, "attention", attend(p, l, err)));
     RT_TRY(project(p, l, MOSLD_GROUP_O, s->o, again, err));
     return linear_forward(p, l, MOSLD_GROUP_O, MOSLD_O, s->o, &(struct linear_output){s->h_mid, d, 0, OP_ADD_RESIDUAL, s->h_in}, err);
 }
@@ -83,7 +91,7 @@ static enum rt_status gate_and_up(struct mosld_pass *p, uint32_t l, bool again, 
     struct mosld_layer_state *s = &p->layers[l];
     uint32_t F = p->model->config.intermediate_size;
     struct op_rmsnorm n = stream_norm(p, s->h_mid, p->model->layers[l].post_norm, p->norm_out, p->T);
-    RT_TRY(op_rmsnorm(p->model->dev, &n, err));
+    RT_TRY(IN_MODULE(p->model->dev, "post_attention_layernorm", op_rmsnorm(p->model->dev, &n, err)));
     RT_TRY(project(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, again, err));
     RT_TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F}, err));
     return linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F, .col = F}, err);
@@ -98,7 +106,7 @@ static enum rt_status layer_forward(struct mosld_pass *p, uint32_t l, struct rt_
         p->standing = l;
     RT_TRY(attention_half(p, l, false, err));
     RT_TRY(gate_and_up(p, l, false, err));
-    RT_TRY(op_swiglu(p->model->dev, s->gu, p->act, p->T, p->model->config.intermediate_size, err));
+    RT_TRY(IN_MODULE(p->model->dev, "act_fn", op_swiglu(p->model->dev, s->gu, p->act, p->T, p->model->config.intermediate_size, err)));
     RT_TRY(linear_project(p, l, MOSLD_GROUP_DOWN, p->act, err));
     return linear_forward(p, l, MOSLD_GROUP_DOWN, MOSLD_DOWN, p->act, &(struct linear_output){h_next, d, 0, OP_ADD_RESIDUAL, s->h_mid}, err);
 }
@@ -116,7 +124,7 @@ static enum rt_status embed(struct mosld_pass *p, struct rt_error *err)
     unsigned scope = rt_scope_begin(p->model->dev, "embedding", -1);
     enum rt_status st = linear_draw_masks(p, err);
     if (!st)
-        st = op_embedding(p->model->dev, p->tokens, &p->model->embed, p->layers[0].h_in, p->T, err);
+        st = IN_MODULE(p->model->dev, "embed_tokens", op_embedding(p->model->dev, p->tokens, &p->model->embed, p->layers[0].h_in, p->T, err));
     rt_scope_end(p->model->dev, scope);
     return st;
 }
@@ -216,15 +224,16 @@ static enum rt_status head_slice(struct mosld_pass *p, uint32_t first, uint32_t 
     const struct mosld_config *c = &p->model->config;
     uint32_t skip;
     struct rt_span x = rows_of(p->picked_norm, first, n, c->hidden_size, &skip);
-    return op_matmul_nt(p->model->dev, &(struct op_matmul){.x = x, .x_stride = c->hidden_size, .x_col = skip, .w = &p->model->head,
-                                                           .y = p->logits, .y_stride = c->vocab_size, .rows = n}, err);
+    struct op_matmul product = {.x = x, .x_stride = c->hidden_size, .x_col = skip, .w = &p->model->head, .y = p->logits, .y_stride = c->vocab_size,
+                                .rows = n};
+    return IN_MODULE(p->model->dev, "lm_head", op_matmul_nt(p->model->dev, &product, err));
 }
 
 static enum rt_status pick_rows(struct mosld_pass *p, uint32_t n, struct rt_error *err)
 {
     RT_TRY(op_gather_rows(p->model->dev, p->h_out, p->target_row, p->picked, n, p->model->config.hidden_size, err));
     struct op_rmsnorm norm = stream_norm(p, p->picked, p->model->norm, p->picked_norm, n);
-    return op_rmsnorm(p->model->dev, &norm, err);
+    return IN_MODULE(p->model->dev, "norm", op_rmsnorm(p->model->dev, &norm, err));
 }
 
 static enum rt_status loss_and_gradient(struct mosld_pass *p, float grad_scale, struct rt_error *err)
@@ -237,18 +246,20 @@ static enum rt_status loss_and_gradient(struct mosld_pass *p, float grad_scale, 
         uint32_t rows = n - first < p->params.max_slice ? n - first : p->params.max_slice, skip;
         RT_TRY(rt_segment(dev, "output head", err));
         RT_TRY(head_slice(p, first, rows, err));
-        RT_TRY(op_cross_entropy(dev, &(struct op_cross_entropy){.logits = p->logits, .targets = p->target, .loss = p->loss, .n = rows,
-                                                             .V = c->vocab_size, .row0 = first, .grad_scale = grad_scale}, err));
+        struct op_cross_entropy loss = {.logits = p->logits, .targets = p->target, .loss = p->loss, .n = rows, .V = c->vocab_size, .row0 = first,
+                                        .grad_scale = grad_scale};
+        RT_TRY(IN_MODULE(dev, "loss", op_cross_entropy(dev, &loss, err)));
         if (grad_scale != 0) {
             struct rt_span dx = rows_of(p->dpicked, first, rows, d, &skip);
-            RT_TRY(op_matmul_nn(dev, &(struct op_matmul){.x = p->logits, .x_stride = c->vocab_size, .w = &p->model->head, .y = dx,
-                                                      .y_stride = d, .y_col = skip, .rows = rows}, err));
+            struct op_matmul product = {.x = p->logits, .x_stride = c->vocab_size, .w = &p->model->head, .y = dx, .y_stride = d, .y_col = skip,
+                                        .rows = rows};
+            RT_TRY(IN_MODULE(dev, "lm_head", op_matmul_nn(dev, &product, err)));
         }
     }
     if (grad_scale == 0)
         return RT_OK;
     struct op_rmsnorm_bwd bwd = {.n = stream_norm(p, p->picked, p->model->norm, p->dpicked, n), .dx = p->dpicked, .dx_stride = d};
-    RT_TRY(op_rmsnorm_bwd(dev, &bwd, err));
+    RT_TRY(IN_MODULE(dev, "norm", op_rmsnorm_bwd(dev, &bwd, err)));
     RT_TRY(rt_fill(dev, rt_span_part(p->dh, 0, 4ull * p->T * d), 0, err));
     return op_scatter_rows(dev, p->dpicked, p->target_row, p->dh, n, d, err);
 }

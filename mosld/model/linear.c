@@ -11,6 +11,11 @@ static struct mosld_adapter_group *group_of(const struct mosld_pass *pass, uint3
     return pass->adapter ? &pass->adapter->groups[layer][group] : NULL;
 }
 
+static bool adapts(const struct mosld_pass *pass, uint32_t layer, int group)
+{
+    return pass->adapter && pass->adapter->groups[layer][group].n_modules > 0;
+}
+
 static struct mosld_adapter_module *module_of(const struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear)
 {
     struct mosld_adapter_group *g = group_of(pass, layer, group);
@@ -49,11 +54,9 @@ static enum rt_status project_dropped(struct mosld_pass *pass, uint32_t layer, s
     return st;
 }
 
-enum rt_status linear_project(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_error *err)
+static enum rt_status project(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_error *err)
 {
     struct mosld_adapter_group *g = group_of(pass, layer, group);
-    if (!g || g->n_modules == 0)
-        return RT_OK;
     struct rt_device *dev = pass->model->dev;
     struct rt_span ul = pass->layers[layer].ul[group];
     struct op_weight stack = stack_of(pass, g);
@@ -70,6 +73,11 @@ enum rt_status linear_project(struct mosld_pass *pass, uint32_t layer, int group
                                                                 .stats_offset = m->index * 2 * pass->adapter->max_experts}, err);
     }
     return st;
+}
+
+enum rt_status linear_project(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_error *err)
+{
+    return !adapts(pass, layer, group) ? RT_OK : IN_MODULE(pass->model->dev, "lora_A", project(pass, layer, group, x, err));
 }
 
 static struct op_gate gate_of(const struct mosld_pass *pass, const struct mosld_adapter_module *m, struct rt_span ul, struct rt_span z)
@@ -96,8 +104,8 @@ static enum rt_status make_z(struct mosld_pass *pass, const struct mosld_adapter
     return op_gate(pass->model->dev, &gate, err);
 }
 
-enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span x,
-                              const struct linear_output *out, struct rt_error *err)
+static enum rt_status module_forward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span x,
+                                     const struct linear_output *out, struct rt_error *err)
 {
     struct rt_device *dev = pass->model->dev;
     const struct op_weight *w = &pass->model->layers[layer].linear[linear];
@@ -117,6 +125,12 @@ enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group
     enum rt_status st = make_z(pass, m, pass->layers[layer].ul[group], &z, err);
     return st ? st : op_linear_nt(dev, &(struct op_linear){.m = product, .z = z.span, .z_stride = z.stride, .z_col = z.col, .b = &b,
                                                            .scale = (float)m->scale}, err);
+}
+
+enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span x,
+                              const struct linear_output *out, struct rt_error *err)
+{
+    return IN_MODULE(pass->model->dev, mosld_linear_names[linear], module_forward(pass, layer, group, linear, x, out, err));
 }
 
 /* The factor in front of f_e in dloss/dp: coef * E / (routers * micro-steps * T); 0 where the balance loss does not act. */
@@ -165,8 +179,8 @@ static bool brings_tail(const struct mosld_pass *pass, const struct mosld_adapte
     return last && g && g->n_modules && !drops(pass, MOSLD_DROPOUT_INPUT);
 }
 
-enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,
-                               uint32_t dy_stride, uint32_t dy_col, struct rt_span dx, bool accumulate, struct rt_error *err)
+static enum rt_status module_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,
+                                      uint32_t dy_stride, uint32_t dy_col, struct rt_span dx, bool accumulate, struct rt_error *err)
 {
     struct rt_device *dev = pass->model->dev;
     struct mosld_adapter_module *m = module_of(pass, layer, group, linear);
@@ -181,6 +195,12 @@ enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int grou
         return op_matmul_nn(dev, &product, err);
     struct op_weight stack = stack_of(pass, g);
     return op_linear_nn(dev, &(struct op_linear){.m = product, .z = pass->dul, .z_stride = mosld_group_stride(g), .b = &stack}, err);
+}
+
+enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,
+                               uint32_t dy_stride, uint32_t dy_col, struct rt_span dx, bool accumulate, struct rt_error *err)
+{
+    return IN_MODULE(pass->model->dev, mosld_linear_names[linear], module_backward(pass, layer, group, linear, dy, dy_stride, dy_col, dx, accumulate, err));
 }
 
 /* The stack's gradient, for columns [row, row + rows) of dul, from x: straight into the gradient vector where A is used as it is. */
@@ -242,18 +262,22 @@ static enum rt_status dropped_gradient(struct mosld_pass *pass, struct mosld_ada
     return st;
 }
 
-enum rt_status linear_backward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
+static enum rt_status group_backward(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
                                      struct rt_error *err)
 {
     struct mosld_adapter_group *g = group_of(pass, layer, group);
-    if (!g || g->n_modules == 0)
-        return RT_OK;
     if (drops(pass, MOSLD_DROPOUT_INPUT))
         return dropped_gradient(pass, g, x, dx, err);
     return stack_gradient(pass, g, x, err);
 }
 
-enum rt_status linear_draw_masks(struct mosld_pass *pass, struct rt_error *err)
+enum rt_status linear_backward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
+                                     struct rt_error *err)
+{
+    return !adapts(pass, layer, group) ? RT_OK : IN_MODULE(pass->model->dev, "lora_A", group_backward(pass, layer, group, x, dx, err));
+}
+
+static enum rt_status draw_masks(struct mosld_pass *pass, struct rt_error *err)
 {
     struct mosld_adapter *a = pass->adapter;
     enum rt_status st = RT_OK;
@@ -272,6 +296,11 @@ enum rt_status linear_draw_masks(struct mosld_pass *pass, struct rt_error *err)
             .given = a->given_mask}, err);
     }
     return st;
+}
+
+enum rt_status linear_draw_masks(struct mosld_pass *pass, struct rt_error *err)
+{
+    return IN_MODULE(pass->model->dev, "lora_A", draw_masks(pass, err));
 }
 
 /* ---- norm and attention ---- */

@@ -6,6 +6,17 @@
 #include "mosld/ops/attention.h"
 #include "mosld/ops/matmul.h"
 #include "mosld/ops/norm.h"
+#include "runtime/trace.h"
+
+/* `call`, a status, in the scope of a module, for labels, traces and profiles. Modules are called as in Transformers (q_proj, input_layernorm); what
+ * modules share of an adapter, as in PEFT (lora_A: A and the router of a group); "attention" is RoPE, cache and attention proper. */
+#define IN_MODULE(dev, name, call) \
+    ({ \
+        unsigned module_scope_ = rt_scope_begin(dev, name, -1); \
+        enum rt_status module_status_ = (call); \
+        rt_scope_end(dev, module_scope_); \
+        module_status_; \
+    })
 
 /* ul = x [A~ ; Wg]^T for a group, from x [T, d_in]. Does nothing where no module of it has an adapter. */
 enum rt_status linear_project(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_error *err);

@@ -15,6 +15,7 @@ static void part_finish(struct mosld_profile_part *part)
     free(part->ops.row);
     free(part->by_kernel.row);
     free(part->phases.row);
+    free(part->modules.row);
     free(part->layers.row);
 }
 
@@ -61,8 +62,9 @@ static void add_to(struct mosld_profile_row *row, double seconds, double flops, 
     row->bytes += bytes;
 }
 
-/* "layer / backward": the scopes below the outermost one, without numbers and without the op itself. */
-static void path_of(const struct rt_window *w, uint32_t scope, char *path, size_t size)
+/* "layer / backward / q_proj": the scopes below the outermost one, without numbers and without the op itself. A phase ends after its first name, or after
+ * its second where the first has a number; one more name is the module. */
+static void path_of(const struct rt_window *w, uint32_t scope, bool module, char *path, size_t size)
 {
     const struct rt_scope *up[RT_MAX_SCOPES];
     unsigned n = 0;
@@ -70,25 +72,34 @@ static void path_of(const struct rt_window *w, uint32_t scope, char *path, size_
         if (!w->scopes[scope].variant)
             up[n++] = &w->scopes[scope];
     path[0] = 0;
-    while (n--) {
+    for (unsigned most = (module ? 2 : 1) + (n && up[n - 1]->number >= 0); n && most; n--, most--) {
         size_t len = strlen(path);
-        snprintf(path + len, size - len, "%s%s", len ? " / " : "", up[n]->name);
+        snprintf(path + len, size - len, "%s%s", len ? " / " : "", up[n - 1]->name);
     }
     if (!path[0])
         snprintf(path, size, "outside of these");
 }
 
-static struct mosld_profile_row *phase_of(struct mosld_profile_part *part, const struct rt_window *w, uint32_t scope)
+static struct mosld_profile_row *path_row(struct mosld_profile_rows *rows, const struct rt_window *w, uint32_t scope, bool module)
 {
-    char path[64];
-    path_of(w, scope, path, sizeof path);
-    for (uint32_t i = 0; i < part->phases.n; i++)
-        if (strcmp(part->phases.row[i].path, path) == 0)
-            return &part->phases.row[i];
-    struct mosld_profile_row *row = row_of(&part->phases, "", "", (int64_t)part->phases.n); /* the path tells it apart, not the name */
+    char path[sizeof rows->row->path];
+    path_of(w, scope, module, path, sizeof path);
+    for (uint32_t i = 0; i < rows->n; i++)
+        if (strcmp(rows->row[i].path, path) == 0)
+            return &rows->row[i];
+    struct mosld_profile_row *row = row_of(rows, "", "", (int64_t)rows->n); /* the path tells it apart, not the name */
     if (row)
         snprintf(row->path, sizeof row->path, "%s", path);
     return row;
+}
+
+/* Adds to the scope's row, which is found once and then noted in `known`. */
+static void add_to_path(struct mosld_profile_rows *rows, const struct rt_window *w, uint32_t scope, bool module, uint32_t *known, double seconds)
+{
+    struct mosld_profile_row *row = known[scope] != UINT32_MAX ? &rows->row[known[scope]] : path_row(rows, w, scope, module);
+    if (row)
+        known[scope] = (uint32_t)(row - rows->row);
+    add_to(row, seconds, 0, 0);
 }
 
 /* The scope with a number that stands directly below the outermost one: a layer. */
@@ -99,10 +110,41 @@ static const struct rt_scope *layer_of(const struct rt_window *w, uint32_t scope
     return scope != RT_NO_SCOPE && scope != w->root && w->scopes[scope].number >= 0 ? &w->scopes[scope] : NULL;
 }
 
-/* Of each scope: how many kernels stand in it, and which row of the phases it belongs to, found once. */
+/* Of each scope: how many kernels stand in it, the name of the first, whether another has a different one, and its rows of phases and modules. */
 struct notes {
-    uint32_t *kernels, *phase;
+    uint32_t *kernels, *phase, *module;
+    const char **kernel;
+    bool *several;
 };
+
+static bool note(struct notes *notes, const struct rt_window *w)
+{
+    size_t n = w->n_scopes + 1;
+    *notes = (struct notes){calloc(n, sizeof *notes->kernels), malloc(n * sizeof *notes->phase), malloc(n * sizeof *notes->module),
+                            calloc(n, sizeof *notes->kernel), calloc(n, sizeof *notes->several)};
+    if (!notes->kernels || !notes->phase || !notes->module || !notes->kernel || !notes->several)
+        return false;
+    memset(notes->phase, 0xff, n * sizeof *notes->phase);
+    memset(notes->module, 0xff, n * sizeof *notes->module);
+    for (uint32_t i = 0; i < w->n_events; i++) {
+        const struct rt_event *e = &w->events[i];
+        if (e->kind != RT_EVENT_WORK || e->scope == RT_NO_SCOPE)
+            continue;
+        notes->several[e->scope] |= notes->kernels[e->scope] && strcmp(notes->kernel[e->scope], e->name) != 0;
+        notes->kernel[e->scope] = e->name;
+        notes->kernels[e->scope]++;
+    }
+    return true;
+}
+
+static void forget(struct notes *notes)
+{
+    free(notes->kernels);
+    free(notes->phase);
+    free(notes->module);
+    free(notes->kernel);
+    free(notes->several);
+}
 
 static void add_event(struct mosld_profile *p, struct mosld_profile_part *part, const struct rt_window *w, const struct notes *notes,
                       const struct rt_event *e)
@@ -115,21 +157,20 @@ static void add_event(struct mosld_profile *p, struct mosld_profile_part *part, 
         add_to(row_of(&part->ops, e->name, "transfer", -1), seconds, 0, e->bytes);
     } else {
         part->kernels++;
-        bool alone = op && notes->kernels[e->scope] == 1; /* the op's work is this kernel's */
+        bool alone = op && !notes->several[e->scope]; /* the op's work is this kernel's, in one dispatch or in parts */
+        double parts = op ? notes->kernels[e->scope] : 1;
         add_to(row_of(&part->by_kernel, p->host && op ? scope->name : e->name, p->host && op ? scope->variant : NULL, -1), seconds,
-               alone ? scope->flops : 0, alone ? scope->bytes : e->bytes);
+               alone ? scope->flops / parts : 0, alone ? scope->bytes / parts : e->bytes);
     }
     if (op) { /* calls, FLOPs and bytes are added once a call, by add_scopes */
         struct mosld_profile_row *row = row_of(&part->ops, scope->name, NULL, -1);
         if (row)
             row->seconds += seconds;
     }
-    if (scope && notes->phase[e->scope] == UINT32_MAX) {
-        struct mosld_profile_row *row = phase_of(part, w, e->scope);
-        notes->phase[e->scope] = row ? (uint32_t)(row - part->phases.row) : UINT32_MAX;
+    if (scope) {
+        add_to_path(&part->phases, w, e->scope, false, notes->phase, seconds);
+        add_to_path(&part->modules, w, e->scope, true, notes->module, seconds);
     }
-    if (scope && notes->phase[e->scope] != UINT32_MAX)
-        add_to(&part->phases.row[notes->phase[e->scope]], seconds, 0, 0);
     const struct rt_scope *layer = layer_of(w, e->scope);
     if (layer)
         add_to(row_of(&part->layers, layer->name, NULL, layer->number), seconds, 0, 0);
@@ -149,13 +190,8 @@ static bool is_device_time(const struct rt_event *e)
 
 static bool add_rows(struct mosld_profile *p, struct mosld_profile_part *part, const struct rt_window *w)
 {
-    struct notes notes = {calloc(w->n_scopes + 1, sizeof *notes.kernels), malloc((w->n_scopes + 1) * sizeof *notes.phase)};
-    bool ok = notes.kernels && notes.phase;
-    for (uint32_t i = 0; ok && i < w->n_scopes; i++)
-        notes.phase[i] = UINT32_MAX;
-    for (uint32_t i = 0; ok && i < w->n_events; i++)
-        if (w->events[i].kind == RT_EVENT_WORK && w->events[i].scope != RT_NO_SCOPE)
-            notes.kernels[w->events[i].scope]++;
+    struct notes notes;
+    bool ok = note(&notes, w);
     for (uint32_t i = 0; ok && i < w->n_events; i++) {
         const struct rt_event *e = &w->events[i];
         part->submissions += e->kind == RT_EVENT_SUBMISSION && in_root(w, e->scope);
@@ -167,8 +203,7 @@ static bool add_rows(struct mosld_profile *p, struct mosld_profile_part *part, c
         if (s->variant && in_root(w, i))
             add_to(row_of(&part->ops, s->name, NULL, -1), 0, s->flops, s->bytes);
     }
-    free(notes.kernels);
-    free(notes.phase);
+    forget(&notes);
     return ok;
 }
 
@@ -230,6 +265,7 @@ const struct mosld_profile_part *mosld_profile_part(struct mosld_profile_root *r
     sort(&part->ops, longest_first);
     sort(&part->by_kernel, longest_first);
     sort(&part->phases, longest_first);
+    sort(&part->modules, longest_first);
     sort(&part->layers, by_number);
     return part;
 }

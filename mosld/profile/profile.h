@@ -25,7 +25,7 @@ struct mosld_profile_row {
     const char *name;    /* of the op, the kernel, or the scope */
     const char *variant; /* ops on the host, where no kernel has a name: their variant; else NULL */
     int64_t number;      /* of a layer; negative: none */
-    char path[64];       /* phases: names from the outermost scope down, without numbers ("layer / backward") */
+    char path[96];       /* phases and modules: names from the outermost scope down, without numbers ("layer / backward / q_proj") */
     uint64_t calls;
     double seconds;      /* sum of their times; they may overlap */
     double flops, bytes; /* 0: not known */
@@ -43,7 +43,7 @@ struct mosld_profile_part {
     struct mosld_profile_time time;
     double process, thread; /* processor seconds: of all threads, of the calling one */
     uint64_t kernels, transfers, submissions, dropped;
-    struct mosld_profile_rows ops, by_kernel, phases, layers;
+    struct mosld_profile_rows ops, by_kernel, phases, modules, layers;
 };
 
 struct mosld_profile_root {
