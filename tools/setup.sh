@@ -32,7 +32,7 @@ need() {
 
 BUILD_PACKAGES="gcc libc6-dev make cmake pkg-config libvulkan1 libvulkan-dev libvulkan-volk-dev glslang-tools spirv-tools libcjson-dev libpcre2-dev libutf8proc-dev libopenblas-dev libedit-dev libcurl4-openssl-dev libssl-dev libmicrohttpd-dev"
 TEST_PACKAGES="check mesa-vulkan-drivers vulkan-validationlayers"
-TOOL_PACKAGES="renderdoc python3-renderdoc gfxreconstruct"
+TOOL_PACKAGES="renderdoc python3-renderdoc gfxreconstruct nodejs"
 MODEL_PACKAGES="ca-certificates python3 python3-pip"
 
 jobs() { nproc 2>/dev/null || echo 2; }

@@ -74,8 +74,10 @@ case ${1:-} in
 --tools)
     # shellcheck disable=SC2086
     need $BUILD_PACKAGES $TEST_PACKAGES $TOOL_PACKAGES
+    MOSLD_PERFETTO=$(sh "$ROOT/tools/perfetto.sh" --page)
+    export MOSLD_PERFETTO
     build -DMOSLD_WERROR=ON
-    exec ctest --test-dir "$BUILD" --output-on-failure -R test_capture_tools
+    exec ctest --test-dir "$BUILD" --output-on-failure -R 'test_capture_tools|test_trace_processor'
     ;;
 esac
 if [ "${1:-}" = --clamps ]; then clamps=$CLAMPS; shift; fi
