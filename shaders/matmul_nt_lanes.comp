@@ -48,7 +48,7 @@ void make_block(uint t0, uint c0)
 void main()
 {
     uint wide = gl_WorkGroupSize.x * COLUMNS;
-    for (uint t0 = gl_WorkGroupID.y * TOKENS; t0 < p.rows; t0 += gl_NumWorkGroups.y * TOKENS)
-        for (uint c0 = gl_WorkGroupID.x * wide; c0 < p.n; c0 += gl_NumWorkGroups.x * wide)
+    for (uint t0 = gl_WorkGroupID.x * TOKENS; t0 < p.rows; t0 += gl_NumWorkGroups.x * TOKENS)
+        for (uint c0 = gl_WorkGroupID.y * wide; c0 < p.n; c0 += gl_NumWorkGroups.y * wide)
             make_block(t0, c0 + gl_LocalInvocationID.x * COLUMNS);
 }

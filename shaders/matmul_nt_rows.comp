@@ -43,7 +43,8 @@ void make_block(uint t0, uint c0)
 
 void main()
 {
-    for (uint t0 = gl_WorkGroupID.y * TOKENS; t0 < p.rows; t0 += gl_NumWorkGroups.y * TOKENS)
-        for (uint c0 = gl_GlobalInvocationID.x * COLUMNS; c0 < p.n; c0 += gl_NumWorkGroups.x * 16 * COLUMNS)
+    uint wide = gl_WorkGroupSize.x * COLUMNS;
+    for (uint t0 = gl_WorkGroupID.x * TOKENS; t0 < p.rows; t0 += gl_NumWorkGroups.x * TOKENS)
+        for (uint c0 = gl_WorkGroupID.y * wide + gl_LocalInvocationID.x * COLUMNS; c0 < p.n; c0 += gl_NumWorkGroups.y * wide)
             make_block(t0, c0);
 }

@@ -1,6 +1,8 @@
 /* mosld/ops/matmul_common.c - checks and the launch that the products with a frozen weight share. */
 #include "mosld/ops/matmul_common.h"
 
+#include <string.h>
+
 _Static_assert(OP_ADD_NONE == MATMUL_ADD_NONE && OP_ADD_SELF == MATMUL_ADD_SELF && OP_ADD_BIAS == MATMUL_ADD_BIAS &&
                    OP_ADD_RESIDUAL == MATMUL_ADD_RESIDUAL,
                "shaders/matmul.h numbers what is added as enum op_add does");
@@ -78,6 +80,51 @@ enum rt_status op_matmul_chunk(const struct op *op, const struct op_matmul *m, u
     return st;
 }
 
+/* ---- long sums on processors ---- */
+
+uint32_t matmul_nn_cut(const struct rt_device *dev, const struct op_weight *w, uint32_t rows)
+{
+    enum { STRIP = 64, TOKENS = 16, CACHE = 256 << 10 };
+    if (rt_device_kind(dev) != RT_VULKAN || !matmul_suits_cpu(rt_device_info(dev)))
+        return UINT32_MAX;
+    uint64_t strip = op_weight_bytes(w->type, STRIP, w->cols) / w->cols; /* bytes of a row in it */
+    uint32_t cut = rows > TOKENS ? CACHE / (uint32_t)(strip ? strip : 1) / 64 * 64 : 2 * MATMUL_TURNS / 64 * 64;
+    return cut ? cut : 64;
+}
+
+/* Rows [row0, row0 + n) of the chunk that p and spans are for; row0 is a multiple of 64, so that they begin where a span may. */
+static void rows_of_chunk(const struct op_matmul *m, uint32_t row0, uint32_t n, struct matmul_push *p, struct rt_span spans[4])
+{
+    struct op_weight_layout layout;
+    op_weight_layout(m->w->type, p->n, m->w->cols, &layout);
+    uint64_t at = row0 * layout.row_words;
+    spans[MATMUL_W] = rt_span_part(spans[MATMUL_W], at * 4, spans[MATMUL_W].size - at * 4);
+    p->n = n;
+    p->x_col += row0;
+    p->scales = (uint32_t)(layout.scales - at + row0 * layout.row_scales / 2);
+    if (row0) {
+        p->add = MATMUL_ADD_SELF;
+        spans[MATMUL_OTHER] = m->x;
+    }
+}
+
+static enum rt_status launch_chunk(struct rt_device *dev, const struct op *op, const struct op_matmul *m, uint32_t i, bool nn, struct rt_error *err)
+{
+    struct matmul_push whole, p;
+    struct rt_span all[4], spans[4];
+    enum rt_status st = op_matmul_chunk(op, m, i, nn, &whole, all, err);
+    uint32_t cut = nn ? matmul_nn_cut(dev, m->w, m->rows) : UINT32_MAX;
+    if (st || whole.n <= cut)
+        return st ? st : op_launch(dev, op, all, &whole, err);
+    for (uint32_t row0 = 0; row0 < whole.n && !st; row0 += cut) {
+        memcpy(spans, all, sizeof spans);
+        p = whole;
+        rows_of_chunk(m, row0, whole.n - row0 < cut ? whole.n - row0 : cut, &p, spans);
+        st = op_launch(dev, op, spans, &p, err);
+    }
+    return st;
+}
+
 /* All chunks of W for rows [row0, row0 + rows). */
 static enum rt_status launch_rows(struct rt_device *dev, const struct op *op, const struct op_matmul *m, bool nn, uint32_t row0,
                                   uint32_t rows, struct rt_error *err)
@@ -89,13 +136,8 @@ static enum rt_status launch_rows(struct rt_device *dev, const struct op *op, co
     part.y = matmul_rows_of(m->y, m->y_stride, row0, rows);
     if (m->add == OP_ADD_RESIDUAL)
         part.other = matmul_rows_of(m->other, m->y_stride, row0, rows);
-    for (uint32_t i = 0; i < m->w->n_chunks && !st; i++) {
-        struct matmul_push p;
-        struct rt_span spans[4];
-        st = op_matmul_chunk(op, &part, i, nn, &p, spans, err);
-        if (!st)
-            st = op_launch(dev, op, spans, &p, err);
-    }
+    for (uint32_t i = 0; i < m->w->n_chunks && !st; i++)
+        st = launch_chunk(dev, op, &part, i, nn, err);
     return st;
 }
 

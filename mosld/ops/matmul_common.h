@@ -23,6 +23,11 @@ uint32_t matmul_window(const struct rt_device *dev, uint32_t rows, struct rt_spa
 /* The part of a matrix's span that holds rows [row0, row0 + rows); row0 is a multiple of 64, or 0. */
 struct rt_span matmul_rows_of(struct rt_span span, uint32_t stride, uint32_t row0, uint32_t rows);
 
+/* Rows of W that one launch of nn should sum for `rows` tokens, a multiple of 64; UINT32_MAX: any number. A processor reads W in strips of 64
+ * columns, each for all blocks of tokens in turn: a strip that stays in the second cache of a core is fetched once. Where there is nothing to
+ * share, at most as many as loops may turn there (MATMUL_TURNS). */
+uint32_t matmul_nn_cut(const struct rt_device *dev, const struct op_weight *w, uint32_t rows);
+
 /* RT_FAILED unless what the product reads and writes lies in its memory; `nn` swaps which side of W x and y have. */
 enum rt_status op_matmul_check(const struct op *op, const struct op_matmul *m, bool nn, struct rt_error *err);
 /* Fills the push block and the spans for chunk i of m->w. */
@@ -55,7 +60,7 @@ bool matmul_suits_cpu(const struct rt_device_info *info);
  * a660, half the subgroups elsewhere). docs/kernels.md. */
 bool matmul_suits_wide(const struct rt_device_info *info);
 /* Mesa's llvmpipe ends every loop of an invocation, silently, once all its loops together have turned this often, which
- * a sum over a vocabulary can. So the products sum four rows of W a turn, which reaches beyond 200,000 rows. */
+ * a sum over a vocabulary can. So the products sum four rows of W a turn, and matmul_nn_cut keeps a launch far below 200,000 rows. */
 #define MATMUL_TURNS 65535
 /* What the `lanes` kernels need: subgroups of 8 or 16, of which their workgroups are made whole. With fewer lanes (SwiftShader has
  * 4) they would read from lanes that are not there. */

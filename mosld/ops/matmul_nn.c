@@ -55,16 +55,16 @@ static void wide_grid(const void *push, uint32_t groups[3])
 static void rows_grid(const void *push, uint32_t groups[3])
 {
     const struct matmul_push *p = push;
-    groups[0] = op_groups(p->k, 128);
-    groups[1] = op_groups(p->rows, 8);
+    groups[0] = op_groups(p->rows, 8);
+    groups[1] = op_groups(p->k, 128);
 }
 
-/* 16 invocations of 4 columns, 16 rows each. */
+/* 16 invocations of 4 columns, 16 rows each. Neighbouring groups read the same columns of W, which then are in a cache. */
 static void lanes_grid(const void *push, uint32_t groups[3])
 {
     const struct matmul_push *p = push;
-    groups[0] = op_groups(p->k, 64);
-    groups[1] = op_groups(p->rows, 16);
+    groups[0] = op_groups(p->rows, 16);
+    groups[1] = op_groups(p->k, 64);
 }
 
 static bool any(const void *push)

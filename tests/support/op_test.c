@@ -172,6 +172,16 @@ static uint64_t raw_bytes(enum op_wtype type, uint64_t n)
     return type < OP_W_Q8_0 ? n * plain[type] : n / op_wtype_block(type) * blocks_of[type].bytes;
 }
 
+void *test_weight(enum op_wtype type, uint32_t rows, uint32_t cols, uint64_t seed)
+{
+    void *raw = malloc(raw_bytes(type, (uint64_t)rows * cols) + 64);
+    ck_assert_ptr_nonnull(raw);
+    random_rows(type, rows, cols, &seed, raw);
+    return raw;
+}
+
+uint64_t test_weight_bytes(enum op_wtype type, uint64_t n) { return raw_bytes(type, n); }
+
 static void make_weight(const struct op_case_binding *b, uint64_t *state, struct content *c)
 {
     unsigned char *raw = malloc(raw_bytes(b->wtype, b->n) + 64);

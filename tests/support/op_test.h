@@ -41,6 +41,9 @@ void op_test_run(const struct op *op, const struct op_case *c);
 /* Pieces of it, for tests of their own making. */
 uint64_t test_random(uint64_t *state);                       /* splitmix64 */
 float test_uniform(uint64_t *state, float lo, float hi);
+/* Random blocks as a file has them, for op_weight_pack: values of about one at most. To be freed. And the bytes of `n` values of them. */
+void *test_weight(enum op_wtype type, uint32_t rows, uint32_t cols, uint64_t seed);
+uint64_t test_weight_bytes(enum op_wtype type, uint64_t n);
 struct rt_span test_span(struct rt_device *dev, uint64_t bytes, const void *data); /* lives until test_release */
 void test_release(struct rt_device *dev);                    /* frees all test_spans of the device */
 void test_check_validation(struct rt_device *dev);           /* fails when the layer has said anything */
