@@ -1,26 +1,37 @@
 #version 450
 // o = softmax(scale q k^T) v with an online softmax over tiles of keys, a group for each tile of queries and head;
-// mosld/ops/attention.c. CACHE: keys and values lie in the cache and query token i sees the first pos0 + i + 1 of them.
+// mosld/ops/attention.c. CACHE: keys and values lie in the cache in the type KV_TYPE, and query token i sees the first pos0 + i + 1 of them, or the last
+// p.window of those; mosld/ops/attention_cache.c.
 #extension GL_GOOGLE_include_directive : require
 #include "attention.h"
 #include "common/attention_tile.glsl"
 
 layout(set = 0, binding = 0, std430) readonly buffer qkv_buffer { float qkv[]; };
 #ifdef CACHE
-layout(set = 0, binding = 1, std430) readonly buffer cache_buffer { float cache[]; };
 layout(set = 0, binding = 2, std430) writeonly buffer o_buffer { float o[]; };
-#define KV cache
+layout(set = 0, binding = 3, std430) readonly buffer where_buffer { uint where[]; };
+#define KV_TABLE(i) where[p.table + (i)]
+#include "common/kv_cache.glsl"
+
+// b_tile[r, c] = number col + c of position j0 + r for r < keys and c < cols, which is even, else 0.
+#define LOAD_KV(j0, col, keys, cols)                                                                          \
+    for (uint k_ = gl_LocalInvocationIndex; k_ < TILE * TILE / 2; k_ += GROUP) {                              \
+        uint r_ = k_ / (TILE / 2), c_ = k_ % (TILE / 2) * 2;                                                  \
+        vec2 two_ = r_ < (keys) && c_ < (cols) ? kv_pair(kv_row((j0) + r_), (col) + c_) : vec2(0);            \
+        b_tile[r_ * PITCH + c_] = two_.x;                                                                     \
+        b_tile[r_ * PITCH + c_ + 1] = two_.y;                                                                 \
+    }
 #else
 layout(set = 0, binding = 1, std430) readonly buffer seg_buffer { uint seg[]; };
 layout(set = 0, binding = 2, std430) writeonly buffer o_buffer { float o[]; };
 layout(set = 0, binding = 3, std430) writeonly buffer stats_buffer { uint stats[]; };
-#define KV qkv
+#define LOAD_KV(j0, col, keys, cols) LOAD_TILE(b_tile, qkv, (j0) * q_stride + (col), q_stride, keys, cols)
 #endif
 
 shared float row_max[TILE], row_sum[TILE], row_scale[TILE];
 shared float part_max[GROUP], part_sum[GROUP];
 
-uint q_stride, kv_stride, k_col, v_col;
+uint q_stride, k_col, v_col;
 float out_sum[OUT_CHUNKS][8];
 
 // s_tile becomes the keys' weights, relative to each row's new maximum; row_scale is what earlier sums shrink by. Four
@@ -60,7 +71,7 @@ void key_tile(uint head, uint t0, uint rows, uint j0, uint keys, uint out0)
     for (uint c = 0; c < p.head_dim; c += TILE) {
         barrier();
         LOAD_TILE(a_tile, qkv, t0 * q_stride + head * p.head_dim + c, q_stride, rows, p.head_dim - c)
-        LOAD_TILE(b_tile, KV, j0 * kv_stride + k_col + c, kv_stride, keys, p.head_dim - c)
+        LOAD_KV(j0, k_col + c, keys, p.head_dim - c)
         barrier();
         add_a_bt(acc);
     }
@@ -76,7 +87,7 @@ void key_tile(uint head, uint t0, uint rows, uint j0, uint keys, uint out0)
         uint col = out0 + c * TILE;
         if (col < p.head_dim) {
             barrier();
-            LOAD_TILE(b_tile, KV, j0 * kv_stride + v_col + col, kv_stride, keys, p.head_dim - col)
+            LOAD_KV(j0, v_col + col, keys, p.head_dim - col)
             barrier();
             add_s_b(out_sum[c]);
         }
@@ -90,7 +101,7 @@ void begin_rows(uint t0, uint rows)
     if (r < TILE) {
         bool valid = r < rows;
 #ifdef CACHE
-        set_seen(r, valid, 0, 0, 0);
+        set_seen(r, valid, kv_first(p.pos0 + t0 + r), 0, 0);
 #else
         uint at = valid ? (t0 + r) * 4 : 0;
         set_seen(r, valid, seg[at], seg[at + 1], seg[at + 2]);
@@ -126,11 +137,6 @@ void write_rows(uint head, uint t0, uint rows, uint out0)
 void main()
 {
     q_stride = (p.heads + 2 * p.kv_heads) * p.head_dim;
-#ifdef CACHE
-    kv_stride = 2 * p.kv_heads * p.head_dim;
-#else
-    kv_stride = q_stride;
-#endif
     uint items = (p.T + TILE - 1) / TILE * p.heads, out0 = gl_WorkGroupID.y * OUT_CHUNKS * TILE;
     for (uint item = gl_WorkGroupID.x; item < items; item += gl_NumWorkGroups.x) {
         uint head = item % p.heads, t0 = item / p.heads * TILE, rows = min(TILE, p.T - t0);

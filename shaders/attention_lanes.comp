@@ -3,23 +3,26 @@
 // row's softmax needs no other lane. See common/attention_lanes.glsl and mosld/ops/attention.c.
 #extension GL_GOOGLE_include_directive : require
 #include "attention.h"
+#ifdef CACHE
+#define LENT(col, row, d) kv_four(row, (col) + (d)) // what is lent is said by its row and the head's first column
+#endif
 #include "common/attention_lanes.glsl"
 
 layout(set = 0, binding = 0, std430) readonly buffer qkv_buffer { float qkv[]; };
 #ifdef CACHE
-layout(set = 0, binding = 1, std430) readonly buffer cache_buffer { float cache[]; };
 layout(set = 0, binding = 2, std430) buffer o_buffer { float o[]; };
-#define KV cache
+layout(set = 0, binding = 3, std430) readonly buffer where_buffer { uint where[]; };
+#define KV_TABLE(i) where[p.table + (i)]
+#include "common/kv_cache.glsl"
 #else
 layout(set = 0, binding = 1, std430) readonly buffer seg_buffer { uint seg[]; };
 layout(set = 0, binding = 2, std430) buffer o_buffer { float o[]; };
 layout(set = 0, binding = 3, std430) writeonly buffer stats_buffer { uint stats[]; };
-#define KV qkv
 #endif
 
 #define SHRINK(i) shrink[i] // what a sum shrinks by
 
-uint kv_stride, k_col, v_col;
+uint k_col, v_col;
 uint q_at[OWN], o_at[OWN];
 bool valid[OWN];
 seen_keys seen[OWN];
@@ -52,16 +55,26 @@ void key_block(uint j0, uint end, bool first)
 {
     uint k_at[OTHER / LANES], v_at[OTHER / LANES];
     [[unroll]] for (uint h = 0; h < OTHER / LANES; h++) {
-        uint row = min(lent_row(j0, h), end - 1) * kv_stride;
-        k_at[h] = row + k_col;
-        v_at[h] = row + v_col;
+        uint j = min(lent_row(j0, h), end - 1);
+#ifdef CACHE
+        k_at[h] = v_at[h] = kv_row(j);
+#else
+        k_at[h] = j * (p.heads + 2 * p.kv_heads) * p.head_dim + k_col;
+        v_at[h] = k_at[h] + p.kv_heads * p.head_dim;
+#endif
     }
     float s[OWN * OTHER], shrink[OWN];
     [[unroll]] for (uint i = 0; i < OWN * OTHER; i++)
         s[i] = 0;
-    ADD_DOTS(s, qkv, q_at, KV, k_at)
+#ifdef CACHE
+    ADD_DOTS(s, qkv, q_at, k_col, k_at)
     softmax(s, j0, end, shrink);
-    ADD_ROWS(o, o_at, valid, first, SHRINK, s, KV, v_at)
+    ADD_ROWS(o, o_at, valid, first, SHRINK, s, v_col, v_at)
+#else
+    ADD_DOTS(s, qkv, q_at, qkv, k_at)
+    softmax(s, j0, end, shrink);
+    ADD_ROWS(o, o_at, valid, first, SHRINK, s, qkv, v_at)
+#endif
 }
 
 void begin_rows(uint head, uint t0)
@@ -73,7 +86,7 @@ void begin_rows(uint head, uint t0)
         q_at[i] = t * q_stride + head * p.head_dim;
         o_at[i] = (t * p.heads + head) * p.head_dim;
 #ifdef CACHE
-        seen[i] = seen_keys(p.pos0 + t, 0, 0, 0);
+        seen[i] = seen_keys(p.pos0 + t, kv_first(p.pos0 + t), 0, 0);
 #else
         seen[i] = seen_keys(t, seg[t * 4], seg[t * 4 + 1], seg[t * 4 + 2]);
 #endif
@@ -110,10 +123,7 @@ void main()
     for (uint item = gl_WorkGroupID.x; item < items; item += gl_NumWorkGroups.x) {
         uint head = item % p.heads, t0 = item / p.heads * tile;
         k_col = head / (p.heads / p.kv_heads) * p.head_dim;
-#ifdef CACHE
-        kv_stride = 2 * p.kv_heads * p.head_dim;
-#else
-        kv_stride = (p.heads + 2 * p.kv_heads) * p.head_dim;
+#ifndef CACHE
         k_col += p.heads * p.head_dim;
 #endif
         v_col = k_col + p.kv_heads * p.head_dim;

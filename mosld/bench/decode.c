@@ -101,7 +101,8 @@ static enum rt_status open_turn(struct turn *t, struct mosld_model *model, struc
     }
     v->bytes = bytes_a_token(model, t->adapter);
     RT_TRY(mosld_pass_create(model, t->adapter, &(struct mosld_pass_params){.max_tokens = p->prompt, .max_targets = 1,
-                                                                           .cache_tokens = p->prompt + p->tokens}, &t->pass, err));
+                                                                           .cache_tokens = p->prompt + p->tokens,
+                                                                           .cache_type = p->cache_type}, &t->pass, err));
     return mosld_pass_commit(t->pass, err);
 }
 

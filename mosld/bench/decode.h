@@ -21,6 +21,7 @@ struct mosld_bench_decode {
 
 struct mosld_bench_decode_params {
     uint32_t prompt, tokens, rounds; /* 0: 512, 32, 5 */
+    enum op_wtype cache_type;        /* f32 (the default), f16, q8_0 */
 };
 
 /* Adapters have random values. *read_rate: bytes a second that all threads read from memory together; 0: not measured (Vulkan). RT_USAGE: prompt and tokens

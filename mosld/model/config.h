@@ -36,9 +36,10 @@ struct mosld_config {
     uint32_t num_heads;
     uint32_t num_kv_heads;      /* divides num_heads */
     uint32_t head_dim;          /* even, <= MOSLD_MAX_HEAD_DIM; num_heads * head_dim need not be hidden_size */
-    uint32_t max_positions;     /* how long a sequence may be: the next, cut at a window, which mosld does not run */
+    uint32_t max_positions;     /* how long a sequence may be: the next, cut at a window, up to which it hides nothing */
     uint32_t declared_positions; /* what the file says */
     uint32_t sliding_window;    /* the window where it cut max_positions, else 0 */
+    bool slides_everywhere;     /* all layers have that window: a sequence that is generated may be longer */
     double rms_norm_eps;        /* GGUF's is an f32 */
     double rope_theta;
     enum mosld_rope rope;
@@ -54,6 +55,12 @@ struct mosld_config {
     int64_t eos_id[MOSLD_MAX_EOS]; /* config.json's and generation_config.json's */
     char dtype[16];             /* what config.json says the weights are, or "" */
 };
+
+/* How long a sequence of generation may be: what the file says, where the cache's attention heeds the window. */
+static inline uint32_t mosld_config_longest(const struct mosld_config *c)
+{
+    return c->sliding_window && c->slides_everywhere ? c->declared_positions : c->max_positions;
+}
 
 const char *mosld_arch_name(enum mosld_arch arch); /* "llama" */
 const char *mosld_rope_name(enum mosld_rope rope); /* "default" */

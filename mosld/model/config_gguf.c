@@ -100,6 +100,7 @@ static enum rt_status read_sizes(struct reader *r)
         st = read_u32(r, "context_length", CONFIG_MAX_POSITIONS, REQUIRED, &c->declared_positions);
     if (st == RT_OK)
         st = read_u32(r, "attention.sliding_window", CONFIG_MAX_POSITIONS, 0, &c->sliding_window);
+    c->slides_everywhere = c->arch == MOSLD_LLAMA || c->arch == MOSLD_MISTRAL; /* of Qwen's the file does not say from which layer on */
     if (st == RT_OK)
         st = gguf_get_number(r->g, key_of(r, "attention.layer_norm_rms_epsilon").text, 1e-30, CONFIG_MAX_EPS,
                              &c->rms_norm_eps, r->err);

@@ -290,6 +290,7 @@ static enum rt_status read_window(struct reader *r)
             first = (uint32_t)from;
     }
     const cJSON *given = cJSON_GetObjectItemCaseSensitive(r->json, "sliding_window");
+    c->slides_everywhere = first == 0;
     bool switched_off = !use || first >= c->num_layers || cJSON_IsNull(given);
     return st != RT_OK || switched_off ? st
                                        : read_u32(r, "sliding_window", CONFIG_MAX_POSITIONS, 4096, &c->sliding_window);
@@ -303,6 +304,7 @@ static enum rt_status check_layer_types(const struct reader *r)
         return st;
     cJSON_ArrayForEach(item, list) {
         const char *type = cJSON_GetStringValue(item);
+        r->c->slides_everywhere = r->c->slides_everywhere && type && strcmp(type, "sliding_attention") == 0;
         bool slides = type && strcmp(type, "sliding_attention") == 0 && r->c->sliding_window > 0;
         if (!slides && (!type || strcmp(type, "full_attention") != 0))
             return rt_fail(r->err, RT_BAD_FILE, "%s: \"layer_types\" has %.60s; mosld runs full_attention", r->path,

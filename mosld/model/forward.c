@@ -47,29 +47,19 @@ static enum rt_status rotate(struct mosld_pass *p, uint32_t l, struct rt_error *
                                                     .stride = (heads + c->num_kv_heads) * D, .heads = heads, .head_dim = D}, err);
 }
 
-static struct rt_span slot_cache(const struct mosld_pass *p, uint32_t l)
-{
-    const struct mosld_config *c = &p->model->config;
-    uint64_t bytes = 8ull * mosld_pass_slot_rows(p) * c->num_kv_heads * c->head_dim;
-    return p->params.slots > 1 ? rt_span_part(p->layers[l].cache, p->slot * bytes, bytes) : p->layers[l].cache;
-}
-
 static enum rt_status attend(struct mosld_pass *p, uint32_t l, struct rt_error *err)
 {
     struct op_attention a = layer_attention(p, l);
     RT_TRY(rotate(p, l, err));
     if (!p->params.cache_tokens)
         return op_attention(p->model->dev, &a, err);
-    if (p->by_slot) {
-        struct op_attention_slots s = {.qkv = a.qkv, .cache = p->layers[l].cache, .where = p->where, .o = a.o, .T = a.T, .heads = a.heads,
-                                       .kv_heads = a.kv_heads, .head_dim = a.head_dim, .scale = a.scale};
-        RT_TRY(op_kv_append_slots(p->model->dev, &s, err));
-        return op_attention_slots(p->model->dev, &s, err);
-    }
-    struct op_attention_cache c = {.qkv = a.qkv, .cache = slot_cache(p, l), .o = a.o, .T = a.T, .pos0 = p->cached, .heads = a.heads,
-                                   .kv_heads = a.kv_heads, .head_dim = a.head_dim, .scale = a.scale};
+    struct op_attention_cache c = {.qkv = a.qkv, .cache = p->layers[l].cache, .where = p->where, .o = a.o, .T = a.T, .pos0 = p->cached,
+                                   .table = p->first_table + p->slot * p->table_words, .heads = a.heads, .kv_heads = a.kv_heads, .head_dim = a.head_dim,
+                                   .window = mosld_pass_window(p), .type = p->params.cache_type, .scale = a.scale};
+    if (p->by_slot)
+        c.pos0 = 0;
     RT_TRY(op_kv_append(p->model->dev, &c, err));
-    return op_attention_cache(p->model->dev, &c, err);
+    return p->by_slot ? op_attention_slots(p->model->dev, &c, err) : op_attention_cache(p->model->dev, &c, err);
 }
 
 /* From h_in to h_mid. `again`: u and l stand. */
@@ -159,19 +149,45 @@ enum rt_status mosld_forward(struct mosld_pass *p, const struct mosld_tokens *b,
     return decoder(p, err);
 }
 
-enum rt_status mosld_forward_cached(struct mosld_pass *p, const uint32_t *tokens, uint32_t T, struct rt_error *err)
+/* Where new tokens stand: their ids, positions and places in the cache from token `first` on, at most PIECE of them. */
+enum { PIECE = 256 };
+struct places {
+    uint32_t id[PIECE], pos[PIECE], where[PIECE][2], n;
+};
+
+static enum rt_status upload_places(struct mosld_pass *p, const struct places *a, uint32_t first, struct rt_error *err)
 {
     struct rt_device *dev = p->model->dev;
+    RT_TRY(rt_upload(dev, p->tokens, 4ull * first, a->id, 4ull * a->n, err));
+    RT_TRY(rt_upload(dev, p->pos, 4ull * first, a->pos, 4ull * a->n, err));
+    return rt_upload(dev, p->where, 8ull * first, a->where, 8ull * a->n, err);
+}
+
+static enum rt_status upload_table(struct mosld_pass *p, uint32_t slot, struct rt_error *err)
+{
+    if (!p->table_changed[slot])
+        return RT_OK;
+    uint64_t at = (uint64_t)slot * p->table_words;
+    RT_TRY(rt_upload(p->model->dev, p->where, 4 * (p->first_table + at), p->tables + at, 4ull * p->table_words, err));
+    p->table_changed[slot] = false;
+    return RT_OK;
+}
+
+enum rt_status mosld_forward_cached(struct mosld_pass *p, const uint32_t *tokens, uint32_t T, struct rt_error *err)
+{
     if (T > p->params.max_tokens || T > p->params.cache_tokens - p->cached)
         return rt_fail(err, RT_FAILED, "%u more tokens do not fit the cache of %u, which holds %u", T, p->params.cache_tokens, p->cached);
     p->T = T;
     p->training = false;
-    RT_TRY(rt_upload(dev, p->tokens, 0, tokens, 4ull * T, err));
-    for (uint32_t i = 0; i < T; i += 256) {
-        uint32_t pos[256], n = T - i < 256 ? T - i : 256;
-        for (uint32_t j = 0; j < n; j++)
-            pos[j] = p->cached + i + j;
-        RT_TRY(rt_upload(dev, p->pos, 4ull * i, pos, 4ull * n, err));
+    RT_TRY(upload_table(p, p->slot, err));
+    for (uint32_t i = 0; i < T; i += PIECE) {
+        struct places a = {.n = T - i < PIECE ? T - i : PIECE};
+        for (uint32_t j = 0; j < a.n; j++) {
+            a.id[j] = tokens[i + j];
+            a.pos[j] = a.where[j][1] = p->cached + i + j;
+            a.where[j][0] = p->first_table + p->slot * p->table_words;
+        }
+        RT_TRY(upload_places(p, &a, i, err));
     }
     RT_TRY(decoder(p, err));
     p->cached += T;
@@ -180,25 +196,22 @@ enum rt_status mosld_forward_cached(struct mosld_pass *p, const uint32_t *tokens
 
 enum rt_status mosld_forward_slots(struct mosld_pass *p, const struct mosld_slot_token *tokens, uint32_t n, struct rt_error *err)
 {
-    enum { PIECE = 64 };
-    struct rt_device *dev = p->model->dev;
     if (n > p->params.max_tokens || n > p->params.slots || p->params.slots < 2)
         return rt_fail(err, RT_FAILED, "%u sequences at once do not fit a pass of %u tokens and %u slots", n, p->params.max_tokens,
                        p->params.slots);
     for (uint32_t i = 0; i < n; i += PIECE) {
-        uint32_t id[PIECE], pos[PIECE], where[PIECE][2], m = n - i < PIECE ? n - i : PIECE;
-        for (uint32_t j = 0; j < m; j++) {
+        struct places a = {.n = n - i < PIECE ? n - i : PIECE};
+        for (uint32_t j = 0; j < a.n; j++) {
             const struct mosld_slot_token *t = &tokens[i + j];
             if (t->slot >= p->params.slots || t->pos >= p->params.cache_tokens)
                 return rt_fail(err, RT_FAILED, "slot %u, position %u: there are %u slots of %u tokens", t->slot, t->pos, p->params.slots,
                                p->params.cache_tokens);
-            id[j] = t->token;
-            pos[j] = where[j][1] = t->pos;
-            where[j][0] = t->slot * mosld_pass_slot_rows(p);
+            a.id[j] = t->token;
+            a.pos[j] = a.where[j][1] = t->pos;
+            a.where[j][0] = p->first_table + t->slot * p->table_words;
+            RT_TRY(upload_table(p, t->slot, err));
         }
-        RT_TRY(rt_upload(dev, p->tokens, 4ull * i, id, 4ull * m, err));
-        RT_TRY(rt_upload(dev, p->pos, 4ull * i, pos, 4ull * m, err));
-        RT_TRY(rt_upload(dev, p->where, 8ull * i, where, 8ull * m, err));
+        RT_TRY(upload_places(p, &a, i, err));
     }
     p->T = n;
     p->training = false;

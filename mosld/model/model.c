@@ -105,9 +105,9 @@ enum rt_status mosld_model_create(struct rt_device *dev, const struct mosld_mode
     m->config = *mosld_model_file_config(file);
     m->dev = dev;
     m->positions = positions;
-    if (positions > m->config.max_positions)
+    if (positions > mosld_config_longest(&m->config))
         return rt_fail(err, RT_USAGE, "%u positions were asked for and %s has %u%s", positions, mosld_model_file_path(file),
-                       m->config.max_positions, m->config.sliding_window ? " (its sliding window, beyond which mosld does not go)" : "");
+                       mosld_config_longest(&m->config), m->config.sliding_window ? " (its sliding window, which not all layers have)" : "");
     m->layers = calloc(m->config.num_layers, sizeof *m->layers);
     if (!m->layers)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the model");

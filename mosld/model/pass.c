@@ -99,11 +99,67 @@ static void ask_set(struct asking *a, const struct mosld_pass *p, struct mosld_l
 /* Layers that share one residual stream: nothing of theirs is read once the next layer has run. */
 static uint32_t streams_shared(const struct mosld_pass *p) { return p->trained ? p->adapter->lowest_layer + 1 : p->sharing; }
 
-uint32_t mosld_pass_slot_rows(const struct mosld_pass *p)
+/* ---- the cache ---- */
+
+uint32_t mosld_pass_slot_blocks(const struct mosld_pass *p) { return op_kv_blocks(p->params.cache_tokens); }
+
+uint64_t mosld_pass_block_bytes(const struct mosld_model *m, enum op_wtype cache_type)
 {
-    uint32_t n = p->params.cache_tokens;
-    return p->params.slots > 1 ? (n + 63) & ~63u : n; /* of several, each begins where a span may */
+    return 4ull * KV_BLOCK * m->config.num_layers * op_kv_row_words(cache_type, m->config.num_kv_heads, m->config.head_dim);
 }
+
+void mosld_pass_place_block(struct mosld_pass *p, uint32_t slot, uint32_t index, uint32_t block)
+{
+    uint32_t *word = &p->tables[(size_t)slot * p->table_words + index];
+    p->table_changed[slot] = p->table_changed[slot] || *word != block;
+    *word = block;
+}
+
+uint32_t mosld_pass_window(const struct mosld_pass *p)
+{
+    return p->model->config.slides_everywhere ? p->model->config.sliding_window : 0; /* otherwise no sequence is longer than the window */
+}
+
+static void ask_cache(struct asking *a, const struct mosld_pass *p, struct mosld_layer_state *s)
+{
+    const struct mosld_config *c = &p->model->config;
+    uint64_t bytes = (uint64_t)p->params.cache_blocks * KV_BLOCK * op_kv_row_words(p->params.cache_type, c->num_kv_heads, c->head_dim) * 4;
+    if (!a->status && bytes > a->max_range)
+        a->status = rt_fail(a->err, RT_NO_MEMORY, "a layer's keys and values of %llu positions are %.1f MiB in one piece, and the device binds %.1f MiB: give a smaller context, "
+                            "fewer sequences at a time, or a cache of a smaller type", (unsigned long long)p->params.cache_blocks * KV_BLOCK,
+                            (double)bytes / (1 << 20), (double)a->max_range / (1 << 20));
+    if (!a->status)
+        a->status = rt_arena_add(a->arena, bytes, "key and value cache", &s->cache, a->err);
+}
+
+/* Checks what the parameters say of the cache, and makes its tables. */
+static enum rt_status plan_cache(struct mosld_pass *p, struct rt_error *err)
+{
+    const struct mosld_config *c = &p->model->config;
+    uint64_t blocks = (uint64_t)mosld_pass_slot_blocks(p) * p->params.slots;
+    if (p->params.cache_tokens == 0)
+        return RT_OK;
+    if (!op_kv_suits(p->params.cache_type, c->head_dim))
+        return rt_fail(err, RT_USAGE, "a cache of %s: f32 and f16 go with any model, q8_0 with heads of whole 32s, and these have %u",
+                       op_wtype_name(p->params.cache_type), c->head_dim);
+    if (blocks > UINT32_MAX / KV_BLOCK)
+        return rt_fail(err, RT_NO_MEMORY, "%u sequences of %u tokens: their positions do not count in 32 bits", p->params.slots, p->params.cache_tokens);
+    bool shared = p->params.cache_blocks > 0;
+    p->params.cache_blocks = shared ? p->params.cache_blocks : (uint32_t)blocks;
+    p->table_words = mosld_pass_slot_blocks(p);
+    p->first_table = 2 * (p->params.max_tokens > p->params.slots ? p->params.max_tokens : p->params.slots);
+    p->tables = calloc(blocks + 1, sizeof *p->tables);
+    p->table_changed = calloc(p->params.slots, sizeof *p->table_changed);
+    if (!p->tables || !p->table_changed)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the cache's tables");
+    for (uint32_t i = 0; i < blocks; i++)
+        p->tables[i] = shared ? 0 : i;
+    for (uint32_t i = 0; i < p->params.slots; i++)
+        p->table_changed[i] = true;
+    return RT_OK;
+}
+
+/* ---- layers ---- */
 
 /* Words of u and l of a group for any of the adapters that the pass may run with; 0: none has modules there. */
 static uint64_t group_words(const struct mosld_pass *p, uint32_t layer, int group)
@@ -140,7 +196,7 @@ static void ask_layers(struct asking *a, struct mosld_pass *p)
         for (int g = 0; g < MOSLD_GROUPS; g++)
             ask(a, "u and l", &s->ul[g], p->params.max_tokens, group_words(p, l, g));
         if (p->params.cache_tokens)
-            ask(a, "key and value cache", &s->cache, (uint64_t)mosld_pass_slot_rows(p) * p->params.slots, 2ull * c->num_kv_heads * c->head_dim);
+            ask_cache(a, p, s);
     }
     ask(a, "residual behind the last layer", &p->h_out, p->params.max_tokens, c->hidden_size);
 }
@@ -217,8 +273,8 @@ static void ask_scratch(struct asking *a, struct mosld_pass *p)
     ask(a, "losses", &p->loss, n, 2);
     lay_out_slots(a, p);
     ask(a, "z", &p->z, T, z_words(p));
-    if (p->params.slots > 1)
-        ask(a, "places in the cache", &p->where, p->params.slots, 2);
+    if (p->params.cache_tokens)
+        ask(a, "places in the cache", &p->where, p->first_table + (uint64_t)p->table_words * p->params.slots, 1);
     if (!p->trained)
         return;
     ask(a, "gradient of the residual", &p->dh, T, c->hidden_size);
@@ -259,6 +315,7 @@ enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter
     if (!p->layers || !p->slots)
         return rt_fail(err, RT_NO_MEMORY, "no memory for a pass");
     choose_sharing(p);
+    RT_TRY(plan_cache(p, err));
     struct asking asking = {.max_range = rt_device_info(model->dev)->limits.max_range, .err = err};
     asking.status = rt_arena_create(model->dev, "activations", &p->activations, err);
     asking.arena = p->activations;
@@ -297,6 +354,8 @@ void mosld_pass_destroy(struct mosld_pass **pass)
     rt_arena_destroy(&(*pass)->scratch);
     free((*pass)->layers);
     free((*pass)->slots);
+    free((*pass)->tables);
+    free((*pass)->table_changed);
     free(*pass);
     *pass = NULL;
 }

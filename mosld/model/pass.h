@@ -23,13 +23,16 @@
 
 #include "mosld/adapter/adapter.h"
 #include "mosld/model/model.h"
+#include "mosld/ops/kv_cache.h"
 
 struct mosld_pass_params {
     uint32_t max_tokens;  /* of a pass */
     uint32_t max_targets; /* rows that go through the output head in a pass */
     uint32_t max_slice;   /* rows of logits that exist at a time; 0: chosen by vocabulary and device */
-    uint32_t cache_tokens; /* generation: capacity of the key/value cache of a slot; 0: none (packed sequences) */
-    uint32_t slots;        /* generation: sequences whose caches stand side by side; 0: one */
+    uint32_t cache_tokens; /* generation: positions of a sequence in the key/value cache; 0: none (packed sequences) */
+    uint32_t slots;        /* generation: sequences that the cache holds; 0: one */
+    uint32_t cache_blocks; /* generation: blocks of KV_BLOCK positions that the sequences share; 0: enough for all slots, each its own */
+    enum op_wtype cache_type; /* f32 (the default), f16 or q8_0 (heads of whole 32s) */
     struct mosld_adapter *const *adapters; /* [n_adapters]: others that may take pass->adapter's place between calls. Read by mosld_pass_create alone. */
     uint32_t n_adapters;
     uint32_t recomputed;  /* training: trained layers that are computed again in backward; at most all but one, more is cut down to that */
@@ -53,7 +56,7 @@ struct mosld_layer_state {
     struct rt_span qkv_raw;           /* [T, (H + 2 Hk) D], before q/k norm; only where the model has it */
     struct rt_span qkv, o, stats, gu; /* [T, (H + 2 Hk) D] after RoPE; [T, H D]; see attention.h; [T, 2 F] */
     struct rt_span ul[MOSLD_GROUPS];  /* [T, group stride] */
-    struct rt_span cache;             /* [slots, cache_tokens (rounded up to 64 where there are several slots), 2 Hk D] */
+    struct rt_span cache;             /* [cache_blocks * KV_BLOCK rows]: mosld/ops/kv_cache.h */
 };
 
 struct mosld_pass {
@@ -63,7 +66,9 @@ struct mosld_pass {
     struct rt_arena *activations, *scratch;
     struct mosld_layer_state *layers;
     struct rt_span tokens, pos, seg, target_row, target; /* u32, uploaded for each batch */
-    struct rt_span where;                                /* u32 [slots, 2]: see op_attention_slots */
+    struct rt_span where;                                /* u32 [max_tokens or slots, 2], then tables [slots, table_words]: see op_attention_cache */
+    uint32_t *tables, table_words, first_table;          /* on the host; words of a slot's, and where the first begins in `where` */
+    bool *table_changed;                                 /* [slots]: not yet in `where` */
     uint32_t slot;                                       /* whose cache mosld_forward_cached continues; `cached` is how much that one holds */
     bool by_slot;                                        /* the current batch is a token of each of several slots */
     struct rt_span h_out;                                /* [T, d]: the residual stream behind the last layer */
@@ -111,7 +116,13 @@ struct mosld_slot_token {
     uint32_t slot, pos, token;
 };
 enum rt_status mosld_forward_slots(struct mosld_pass *pass, const struct mosld_slot_token *tokens, uint32_t n, struct rt_error *err);
-/* Rows of the cache from one slot to the next. */
-uint32_t mosld_pass_slot_rows(const struct mosld_pass *pass);
+
+/* The cache's blocks. With cache_blocks 0 block i of slot s is s * mosld_pass_slot_blocks + i from the start. Otherwise the caller says
+ * which blocks a slot's positions lie in before they are written, and may give several slots the same where they begin alike. */
+uint32_t mosld_pass_slot_blocks(const struct mosld_pass *pass); /* of cache_tokens positions */
+uint64_t mosld_pass_block_bytes(const struct mosld_model *model, enum op_wtype cache_type); /* of all layers */
+void mosld_pass_place_block(struct mosld_pass *pass, uint32_t slot, uint32_t index, uint32_t block);
+/* Keys that a token sees at most: the model's sliding window, or all of the context. */
+uint32_t mosld_pass_window(const struct mosld_pass *pass);
 
 #endif

@@ -16,7 +16,7 @@
 #ifndef MOSLD_ATTENTION_H
 #define MOSLD_ATTENTION_H
 
-#include "runtime/rt.h"
+#include "mosld/ops/kv_cache.h"
 
 struct op_attention {
     struct rt_span qkv, seg, o, stats; /* o: [T, H D] */
@@ -32,25 +32,25 @@ struct op_attention_bwd {
 };
 enum rt_status op_attention_bwd(struct rt_device *dev, const struct op_attention_bwd *b, struct rt_error *err);
 
-/* Generation: T new tokens of one sequence at positions pos0 .. pos0 + T - 1. op_kv_append writes their keys and values into
- * cache [capacity, 2 Hk D] (keys, then values) at rows pos0..; op_attention_cache lets token i see the cache's rows 0 .. pos0 + i. */
+/* Generation: new tokens append their keys and values to a cache, and look back over it.
+ *
+ * cache: blocks of KV_BLOCK positions, a row a position, in one of the types of kv_cache.h. A sequence has its blocks in any order and shares them
+ * with others where they begin alike: position j of it stands in row table[j / KV_BLOCK] * KV_BLOCK + j % KV_BLOCK.
+ * where: u32, [T, 2] {first word of the sequence's table in `where`, position} of each token, then the tables.
+ * window: a token sees the last so many positions, its own among them (Mistral's sliding window); 0: all. Blocks that none sees any more may
+ * be given to others, whatever the table says of them.
+ *
+ * op_kv_append writes the keys and values of all T tokens: no two rows of `where` name the same row of the cache.
+ * op_attention_cache: T tokens of one sequence at positions pos0 .. pos0 + T - 1; `table` is the first word of its table, as in `where`.
+ * op_attention_slots: tokens of any sequences, each at its position in `where`; pos0 and table are not read. */
 struct op_attention_cache {
-    struct rt_span qkv, cache, o;
-    uint32_t T, pos0, heads, kv_heads, head_dim;
+    struct rt_span qkv, cache, where, o; /* qkv: [T, (H + 2 Hk) D] after RoPE; o: [T, H D] */
+    uint32_t T, pos0, table, heads, kv_heads, head_dim, window;
+    enum op_wtype type; /* of the cache */
     float scale;
 };
 enum rt_status op_kv_append(struct rt_device *dev, const struct op_attention_cache *a, struct rt_error *err);
 enum rt_status op_attention_cache(struct rt_device *dev, const struct op_attention_cache *a, struct rt_error *err);
-
-/* Generation of several sequences at once, one token of each. where: u32 [T, 2], {first row of its sequence in
- * the cache, position}: token t's keys and values go to row first + position, and it sees rows first .. first + position. No two rows of `where` name
- * the same sequence. cache: [capacity, 2 Hk D], of all sequences. */
-struct op_attention_slots {
-    struct rt_span qkv, cache, where, o;
-    uint32_t T, heads, kv_heads, head_dim;
-    float scale;
-};
-enum rt_status op_kv_append_slots(struct rt_device *dev, const struct op_attention_slots *a, struct rt_error *err);
-enum rt_status op_attention_slots(struct rt_device *dev, const struct op_attention_slots *a, struct rt_error *err);
+enum rt_status op_attention_slots(struct rt_device *dev, const struct op_attention_cache *a, struct rt_error *err);
 
 #endif

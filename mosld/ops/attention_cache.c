@@ -1,12 +1,10 @@
-/* mosld/ops/attention_cache.c - attention in generation: new tokens append to a cache of keys and values and look back
- * over it.
+/* mosld/ops/attention_cache.c - attention in generation: new tokens of a sequence look back over the cache of its keys and values.
  *
- *     cache[pos0 + i, :] = the keys and values of token i       cache: [capacity, 2 Hk D], keys, then values
- *     o[i, h, :] = softmax_j(scale <q[i, h], k_j>) v_j,   j = 0 .. pos0 + i
+ *     o[i, h, :] = softmax_j(scale <q[i, h], k_j>) v_j,   j = 0 .. pos0 + i, or the last `window` of them
  *
- * A prompt is many rows and goes through the tiles of forward. One token is bound by reading the cache once: on the
- * host, parts of the keys are summed apart, each part as softmax relative to its own maximum, and put together in
- * order. */
+ * Where a position lies and in which type: attention.h, kv_cache.h. A prompt is many rows and goes through the tiles of forward. One token is bound by
+ * reading the cache once: on the host, parts of the keys are summed apart, each part as softmax relative to its own maximum, and put together in
+ * order. Other types than f32 become floats a block at a time, once for all query heads that share it, so they are summed as f32 is. */
 #include "mosld/ops/attention_common.h"
 #include "mosld/ops/host_blas.h"
 #include "mosld/ops/host_lanes.h"
@@ -15,73 +13,91 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { QKV, CACHE, O };
+enum { QKV, CACHE, WHERE, O };
 
 #define FEW_TOKENS 8 /* up to this many, a tile of queries would be mostly empty */
 
-static size_t cache_words(const struct attention_push *p) { return 2 * (size_t)p->kv_heads * p->head_dim; }
+struct kv_block attention_kv_block(const struct attention_push *p, const struct kv_source *s, uint32_t kv_head, uint32_t j0, uint32_t keys)
+{
+    uint32_t D = p->head_dim, half = p->kv_heads * D;
+    size_t words = attention_kv_words(p);
+    const uint32_t *rows = s->cache + attention_kv_row(s->where, s->table, j0) * words;
+    if (p->kv_type == OP_W_F32) {
+        const float *k = (const float *)rows + kv_head * D;
+        return (struct kv_block){k, k + half, words};
+    }
+    float *k = s->room, *v = k + ATTENTION_KEYS * D;
+    op_kv_load((enum op_wtype)p->kv_type, rows, words, 2 * half, keys, kv_head * D, D, k);
+    op_kv_load((enum op_wtype)p->kv_type, rows, words, 2 * half, keys, half + kv_head * D, D, v);
+    return (struct kv_block){k, v, D};
+}
 
 /* ---- the truth ---- */
 
-static void kv_append_ref(void *const *b, const void *push)
+void attention_cache_ref_token(const struct attention_push *p, const double *q, const uint32_t *cache, const uint32_t *where, uint32_t table,
+                               uint32_t pos, double *o)
 {
-    const struct attention_push *p = push;
-    const double *kv = (double *)b[QKV] + (size_t)p->heads * p->head_dim;
-    for (size_t t = 0; t < p->T; t++)
-        memcpy((double *)b[CACHE] + (p->pos0 + t) * cache_words(p), kv + t * attention_qkv_words(p),
-               cache_words(p) * sizeof *kv);
+    uint32_t D = p->head_dim, share = p->heads / p->kv_heads, first = attention_kv_first(p, pos), keys = pos + 1 - first;
+    double *w = malloc(((size_t)keys + 1) * sizeof *w), *kv = malloc(2 * (size_t)keys * D * sizeof *kv);
+    for (uint32_t h = 0; w && kv && h < p->heads; h++, q += D, o += D) {
+        for (uint32_t j = 0; j < keys; j++)
+            for (uint32_t d = 0; d < D; d++) {
+                const uint32_t *row = cache + attention_kv_row(where, table, first + j) * attention_kv_words(p);
+                kv[((size_t)2 * j) * D + d] = attention_kv_ref(p, row, h / share * D + d);
+                kv[((size_t)2 * j + 1) * D + d] = attention_kv_ref(p, row, (p->kv_heads + h / share) * D + d);
+            }
+        attention_ref_row(q, kv, 2 * (size_t)D, D, p->scale, NULL, keys - 1, w);
+        memset(o, 0, D * sizeof *o);
+        for (uint32_t j = 0; j < keys; j++)
+            for (uint32_t d = 0; d < D; d++)
+                o[d] += w[j] * kv[((size_t)2 * j + 1) * D + d];
+    }
+    free(w);
+    free(kv);
 }
 
 static void attention_cache_ref(void *const *b, const void *push)
 {
     const struct attention_push *p = push;
-    const double *q = b[QKV], *cache = b[CACHE];
-    uint32_t D = p->head_dim, share = p->heads / p->kv_heads;
-    double *o = b[O], *w = malloc(((size_t)p->pos0 + p->T + 1) * sizeof *w);
-    for (uint32_t i = 0; w && i < p->T; i++)
-        for (uint32_t h = 0; h < p->heads; h++) {
-            const double *k = cache + h / share * D, *v = k + p->kv_heads * D;
-            double *out = o + ((size_t)i * p->heads + h) * D;
-            attention_ref_row(q + i * (size_t)attention_qkv_words(p) + h * D, k, cache_words(p), D, p->scale, NULL,
-                              p->pos0 + i, w);
-            memset(out, 0, D * sizeof *out);
-            for (uint32_t j = 0; j <= p->pos0 + i; j++)
-                for (uint32_t d = 0; d < D; d++)
-                    out[d] += w[j] * v[j * cache_words(p) + d];
-        }
-    free(w);
+    for (uint32_t i = 0; i < p->T; i++)
+        attention_cache_ref_token(p, (const double *)b[QKV] + i * (size_t)attention_qkv_words(p), b[CACHE], b[WHERE], p->table, p->pos0 + i,
+                                  (double *)b[O] + (size_t)i * p->heads * p->head_dim);
 }
 
 /* ---- the host: many rows ---- */
 
 struct prompt_job {
+    struct rt_device *dev;
     struct attend a;
+    struct kv_source source;
     uint32_t tiles;
 };
 
 static void prompt_item(void *arg, int item, int worker)
 {
-    (void)worker;
     const struct prompt_job *job = arg;
     const struct attention_push *p = job->a.p;
-    uint32_t t0 = (job->tiles - 1 - (uint32_t)item / p->heads) * ATTENTION_ROWS;
-    attention_forward_tile(&job->a, (uint32_t)item % p->heads, t0,
-                           p->T - t0 < ATTENTION_ROWS ? p->T - t0 : ATTENTION_ROWS, NULL, 0);
+    struct attend a = job->a;
+    struct kv_source source = job->source;
+    uint32_t head = (uint32_t)item % p->heads, t0 = (job->tiles - 1 - (uint32_t)item / p->heads) * ATTENTION_ROWS;
+    uint32_t rows = p->T - t0 < ATTENTION_ROWS ? p->T - t0 : ATTENTION_ROWS;
+    size_t room = attention_kv_room(p) * sizeof(float);
+    a.kv = &source;
+    source.room = room ? rt_host_scratch(job->dev, worker, room) : NULL;
+    if (room && !source.room) /* some KiB that are not there: values that show it, rather than a crash */
+        for (uint32_t r = 0; r < rows; r++)
+            memset(a.o + (t0 + r) * a.o_stride + (size_t)head * p->head_dim, 0xff, p->head_dim * sizeof *a.o);
+    else
+        attention_forward_tile(&a, head, t0, rows, NULL, 0);
 }
 
 static void attention_cache_host(struct rt_device *dev, void *const *b, const void *push)
 {
     const struct attention_push *p = push;
-    const float *k = b[CACHE];
     struct prompt_job job = {
-        .a = {.p = p,
-              .q = b[QKV],
-              .k = k,
-              .v = k + cache_words(p) / 2,
-              .o = b[O],
-              .q_stride = attention_qkv_words(p),
-              .kv_stride = cache_words(p),
-              .o_stride = (size_t)p->heads * p->head_dim},
+        .dev = dev,
+        .a = {.p = p, .q = b[QKV], .o = b[O], .q_stride = attention_qkv_words(p), .o_stride = (size_t)p->heads * p->head_dim},
+        .source = {.cache = b[CACHE], .where = b[WHERE], .table = p->table},
         .tiles = (uint32_t)(((uint64_t)p->T + ATTENTION_ROWS - 1) / ATTENTION_ROWS),
     };
     host_blas_alone();
@@ -94,14 +110,19 @@ static void attention_cache_host(struct rt_device *dev, void *const *b, const vo
 #define MOST_PARTS 32u
 
 struct row_job {
+    struct rt_device *dev;
     const struct attention_push *p;
-    const float *q, *cache;
-    uint32_t parts, part_keys, kv_head0;
+    const float *q;
+    struct kv_source source;
+    uint32_t first, parts, part_keys, kv_head0; /* first: position at which the first part begins */
     float *sums; /* [kv_heads from kv_head0 on, parts, share * T, 2 + D]: maximum, sum, weighted values */
 };
 
-static void cut_keys(struct row_job *job, uint32_t keys)
+/* Parts begin where blocks do. */
+static void cut_keys(struct row_job *job)
 {
+    job->first = attention_kv_first(job->p, job->p->pos0) / ATTENTION_KEYS * ATTENTION_KEYS;
+    uint32_t keys = job->p->pos0 + job->p->T - job->first;
     job->part_keys = keys / MOST_PARTS < PART_KEYS ? PART_KEYS : (keys / MOST_PARTS / ATTENTION_KEYS + 1) * ATTENTION_KEYS;
     job->parts = (keys + job->part_keys - 1) / job->part_keys;
 }
@@ -147,30 +168,41 @@ MOSLD_CLONES static void row_block(const float *q, const float *k, const float *
     add_values(part + 2, w, v, stride, n, D);
 }
 
-static void row_item(void *arg, int item, int worker)
+static void row_part(const struct row_job *job, uint32_t kv_head, uint32_t part, float *room)
 {
-    (void)worker;
-    const struct row_job *job = arg;
     const struct attention_push *p = job->p;
-    uint32_t kv_head = (uint32_t)item / job->parts, part = (uint32_t)item % job->parts, share = p->heads / p->kv_heads;
-    uint32_t begin = part * job->part_keys, end = begin + job->part_keys, all = p->pos0 + p->T;
+    struct kv_source source = job->source;
+    uint32_t share = p->heads / p->kv_heads, begin = job->first + part * job->part_keys, end = begin + job->part_keys, all = p->pos0 + p->T;
+    source.room = room;
     end = end < all ? end : all;
-    size_t stride = cache_words(p);
-    const float *k = job->cache + (size_t)kv_head * p->head_dim, *v = k + stride / 2;
     for (uint32_t row = 0; row < share * p->T; row++) {
         float *sums = part_of(job, kv_head, part, row);
         memset(sums, 0, (2 + p->head_dim) * sizeof *sums);
         sums[0] = -1e30f;
     }
-    for (uint32_t j = begin; j < end; j += ATTENTION_KEYS)
+    for (uint32_t j = begin; j < end; j += ATTENTION_KEYS) {
+        uint32_t keys = end - j < ATTENTION_KEYS ? end - j : ATTENTION_KEYS;
+        struct kv_block b = attention_kv_block(p, &source, kv_head, j, keys);
         for (uint32_t row = 0; row < share * p->T; row++) {
-            uint32_t t = row / share, head = kv_head * share + row % share, seen = p->pos0 + t + 1;
-            uint32_t stop = j + ATTENTION_KEYS < end ? j + ATTENTION_KEYS : end;
-            stop = stop < seen ? stop : seen;
-            if (j < stop)
-                row_block(job->q + t * (size_t)attention_qkv_words(p) + (size_t)head * p->head_dim, k + j * stride,
-                          v + j * stride, stride, stop - j, p->head_dim, p->scale, part_of(job, kv_head, part, row));
+            uint32_t t = row / share, head = kv_head * share + row % share, pos = p->pos0 + t, first = attention_kv_first(p, pos);
+            uint32_t from = first > j ? first - j : 0, to = pos + 1 - j < keys ? pos + 1 - j : keys;
+            if (pos >= j && from < to)
+                row_block(job->q + t * (size_t)attention_qkv_words(p) + (size_t)head * p->head_dim, b.k + from * b.stride, b.v + from * b.stride,
+                          b.stride, to - from, p->head_dim, p->scale, part_of(job, kv_head, part, row));
         }
+    }
+}
+
+static void row_item(void *arg, int item, int worker)
+{
+    const struct row_job *job = arg;
+    uint32_t kv_head = (uint32_t)item / job->parts, part = (uint32_t)item % job->parts, share = job->p->heads / job->p->kv_heads;
+    size_t room = attention_kv_room(job->p) * sizeof(float);
+    float *block = room ? rt_host_scratch(job->dev, worker, room) : NULL;
+    if (room && !block) /* values that show it, rather than a crash */
+        memset(part_of(job, kv_head, part, 0), 0xff, share * job->p->T * (2 + job->p->head_dim) * sizeof(float));
+    else
+        row_part(job, kv_head, part, block);
 }
 
 /* The parts of one row, in order. */
@@ -198,8 +230,8 @@ static void attention_cache_rows(struct rt_device *dev, void *const *b, const vo
 {
     const struct attention_push *p = push;
     uint32_t share = p->heads / p->kv_heads;
-    struct row_job job = {.p = p, .q = b[QKV], .cache = b[CACHE]};
-    cut_keys(&job, p->pos0 + p->T);
+    struct row_job job = {.dev = dev, .p = p, .q = b[QKV], .source = {.cache = b[CACHE], .where = b[WHERE], .table = p->table}};
+    cut_keys(&job);
     job.sums = malloc(sizeof(float) * (2 + p->head_dim) * p->heads * p->T * job.parts);
     if (!job.sums) { /* the tiles need none */
         attention_cache_host(dev, b, push);
@@ -214,43 +246,25 @@ static void attention_cache_rows(struct rt_device *dev, void *const *b, const vo
     free(job.sums);
 }
 
-void attention_cache_row(const struct attention_push *p, const float *q, const float *cache, uint32_t kv_head, float *room, float *o)
+void attention_cache_row(const struct attention_push *p, const float *q, const struct kv_source *source, uint32_t kv_head, float *room, float *o)
 {
-    struct row_job job = {.p = p, .q = q, .cache = cache, .kv_head0 = kv_head, .sums = room};
-    cut_keys(&job, p->pos0 + p->T);
+    uint32_t share = p->heads / p->kv_heads;
+    struct row_job job = {.p = p, .q = q, .source = *source, .kv_head0 = kv_head, .sums = room + attention_kv_room(p)};
+    cut_keys(&job);
     for (uint32_t part = 0; part < job.parts; part++)
-        row_item(&job, (int)(kv_head * job.parts + part), 0);
-    for (uint32_t row = 0; row < p->heads / p->kv_heads * p->T; row++) {
-        uint32_t share = p->heads / p->kv_heads, t = row / share, head = kv_head * share + row % share;
-        join_parts(&job, kv_head, row, o + ((size_t)t * p->heads + head) * p->head_dim);
-    }
+        row_part(&job, kv_head, part, room);
+    for (uint32_t row = 0; row < share; row++)
+        join_parts(&job, kv_head, row, o + (size_t)(kv_head * share + row) * p->head_dim);
 }
 
 size_t attention_cache_row_floats(const struct attention_push *p)
 {
-    return (size_t)MOST_PARTS * (p->heads / p->kv_heads) * (2 + p->head_dim);
-}
-
-static void kv_append_host(struct rt_device *dev, void *const *b, const void *push)
-{
-    (void)dev;
-    const struct attention_push *p = push;
-    const float *kv = (const float *)b[QKV] + (size_t)p->heads * p->head_dim;
-    for (size_t t = 0; t < p->T; t++)
-        memcpy((float *)b[CACHE] + (p->pos0 + t) * cache_words(p), kv + t * attention_qkv_words(p),
-               cache_words(p) * sizeof *kv);
+    return attention_kv_room(p) + (size_t)MOST_PARTS * (p->heads / p->kv_heads) * (2 + p->head_dim);
 }
 
 /* ---- the descriptors ---- */
 
 static bool few_tokens(const void *push) { return ((const struct attention_push *)push)->T <= FEW_TOKENS; }
-
-static void grid_words(const void *push, uint32_t groups[3])
-{
-    const struct attention_push *p = push;
-    groups[0] = op_groups(p->T * (uint64_t)cache_words(p), 128);
-    groups[0] = groups[0] > ATTENTION_MOST_GROUPS ? ATTENTION_MOST_GROUPS : groups[0];
-}
 
 static void grid_rows(const void *push, uint32_t groups[3])
 {
@@ -268,66 +282,54 @@ static void grid_lanes(const void *push, uint32_t groups[3])
     attention_lanes_grid(push, ((const struct attention_push *)push)->heads, groups);
 }
 
-static const struct op_kernel append_kernel = {
-    .kernel = {"kv_append", sizeof(struct attention_push), 2, {{"qkv", RT_READ}, {"cache", RT_WRITE}}},
-    .map = {QKV, CACHE},
-    .grid = grid_words,
-};
-#define KERNEL(variant, o_access, grid_fn)                                                                             \
-    {                                                                                                                  \
-        .kernel = {variant,                                                                                            \
-                   sizeof(struct attention_push),                                                                      \
-                   3,                                                                                                  \
-                   {{"qkv", RT_READ}, {"cache", RT_READ}, {"o", o_access}}},                         \
-        .map = {QKV, CACHE, O}, .grid = grid_fn                                                                        \
+#define KERNEL(name, o_access, grid_fn)                                                                                       \
+    {                                                                                                                         \
+        .kernel = {name,                                                                                                      \
+                   sizeof(struct attention_push),                                                                             \
+                   4,                                                                                                         \
+                   {{"qkv", RT_READ}, {"cache", RT_READ}, {"o", o_access}, {"where", RT_READ}}},                              \
+        .map = {QKV, CACHE, O, WHERE}, .grid = grid_fn                                                                        \
     }
-static const struct op_kernel row_kernel = KERNEL("attention_row", RT_WRITE_BY_GROUPS, grid_rows),
-                              tile_kernel = KERNEL("attention_cache", RT_WRITE_BY_GROUPS, grid_tiles),
-                              lanes_kernel = KERNEL("attention_cache_lanes", RT_READ_WRITE_BY_GROUPS, grid_lanes);
+/* Of a type: a row a group, tiles of rows, and tiles for drivers that run on the processor. */
+#define KERNELS(type)                                                                                                         \
+    static const struct op_kernel row_##type = KERNEL("attention_row." #type, RT_WRITE_BY_GROUPS, grid_rows),                 \
+                                  tile_##type = KERNEL("attention_cache." #type, RT_WRITE_BY_GROUPS, grid_tiles),             \
+                                  lanes_##type = KERNEL("attention_cache_lanes." #type, RT_READ_WRITE_BY_GROUPS, grid_lanes); \
+    static bool few_##type(const void *push) { return few_tokens(push) && attention_kv_is_##type(push); }                     \
+    static bool fours_##type(const void *push) { return attention_in_fours(push) && attention_kv_is_##type(push); }
+KERNELS(f32)
+KERNELS(f16)
+KERNELS(q8_0)
 
-static const struct op_variant append_variants[] = {
-    {.name = "host", .kind = RT_HOST, .host = kv_append_host},
-    {.name = "plain", .kind = RT_VULKAN, .kernels = {&append_kernel}},
-};
-static double kv_append_bytes(const void *push)
-{
-    const struct attention_push *p = push;
-    return 16.0 * p->T * p->kv_heads * p->head_dim;
-}
-
-const struct op op_kv_append_desc = {
-    .name = "kv_append",
-    .n_bindings = 2,
-    .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_WRITE, OP_F32}},
-    .push_size = sizeof(struct attention_push),
-    .ref = kv_append_ref,
-    .bytes = kv_append_bytes,
-    .n_variants = OP_COUNT(append_variants),
-    .variants = append_variants,
-};
+#define VARIANTS(type, wtype)                                                                                               \
+    {.name = "rows_" #type, .kind = RT_VULKAN, .applies = few_##type, .wtypes = 1u << wtype, .kernels = {&row_##type}},     \
+        {.name = "lanes_" #type,                                                                                            \
+         .kind = RT_VULKAN,                                                                                                 \
+         .applies = fours_##type,                                                                                           \
+         .wtypes = 1u << wtype,                                                                                             \
+         .needs = attention_has_lanes,                                                                                      \
+         .suits = attention_suits_cpu,                                                                                      \
+         .kernels = {&lanes_##type}},                                                                                       \
+        {.name = "tiles_" #type, .kind = RT_VULKAN, .applies = attention_kv_is_##type, .wtypes = 1u << wtype, .kernels = {&tile_##type}}
 
 static const struct op_variant cache_variants[] = {
     {.name = "host_rows", .kind = RT_HOST, .applies = few_tokens, .host = attention_cache_rows},
     {.name = "host_tiles", .kind = RT_HOST, .host = attention_cache_host},
-    {.name = "rows", .kind = RT_VULKAN, .applies = few_tokens, .kernels = {&row_kernel}},
-    {.name = "lanes",
-     .kind = RT_VULKAN,
-     .applies = attention_in_fours,
-     .needs = attention_has_lanes,
-     .suits = attention_suits_cpu,
-     .kernels = {&lanes_kernel}},
-    {.name = "tiles", .kind = RT_VULKAN, .kernels = {&tile_kernel}},
+    VARIANTS(f16, OP_W_F16),
+    VARIANTS(q8_0, OP_W_Q8_0),
+    VARIANTS(f32, OP_W_F32),
 };
+
 static double attention_cache_bytes(const void *push)
 {
     const struct attention_push *p = push;
-    return 8.0 * p->head_dim * ((double)p->T * p->heads + ((double)p->pos0 + p->T) * p->kv_heads);
+    return 4.0 * (2.0 * p->T * p->heads * p->head_dim + ((double)p->pos0 + p->T - attention_kv_first(p, p->pos0)) * (double)attention_kv_words(p));
 }
 
 const struct op op_attention_cache_desc = {
     .name = "attention_cache",
-    .n_bindings = 3,
-    .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_READ, OP_F32}, {"o", RT_WRITE, OP_F32}},
+    .n_bindings = 4,
+    .bindings = {{"qkv", RT_READ, OP_F32}, {"cache", RT_READ, OP_U32}, {"where", RT_READ, OP_U32}, {"o", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct attention_push),
     .ref = attention_cache_ref,
     .flops = attention_flops,
@@ -336,39 +338,14 @@ const struct op op_attention_cache_desc = {
     .variants = cache_variants,
 };
 
-static enum rt_status check(const char *op, const struct op_attention_cache *a, struct attention_push *p,
-                            struct rt_error *err)
-{
-    enum rt_status st = attention_check(op, a->heads, a->kv_heads, a->head_dim, err);
-    if (st)
-        return st;
-    *p = (struct attention_push){.T = a->T,
-                                 .heads = a->heads,
-                                 .kv_heads = a->kv_heads,
-                                 .head_dim = a->head_dim,
-                                 .pos0 = a->pos0,
-                                 .scale = a->scale};
-    uint32_t wide = attention_qkv_words(p), row = (uint32_t)cache_words(p);
-    if (a->pos0 > UINT32_MAX - a->T)
-        return rt_fail(err, RT_FAILED, "%s: %u tokens from position %u are more than 32 bits count", op, a->T, a->pos0);
-    st = op_check_rows(op, "qkv", a->qkv, a->T, wide, 0, wide, err);
-    return st ? st : op_check_rows(op, "the cache", a->cache, a->T ? a->pos0 + a->T : 0, row, 0, row, err);
-}
-
-enum rt_status op_kv_append(struct rt_device *dev, const struct op_attention_cache *a, struct rt_error *err)
-{
-    struct attention_push p;
-    enum rt_status st = check("kv_append", a, &p, err);
-    return st || p.T == 0 ? st : op_launch(dev, &op_kv_append_desc, (struct rt_span[]){a->qkv, a->cache}, &p, err);
-}
-
 enum rt_status op_attention_cache(struct rt_device *dev, const struct op_attention_cache *a, struct rt_error *err)
 {
     struct attention_push p;
-    enum rt_status st = check("attention_cache", a, &p, err);
-    if (!st)
-        st = op_check_rows("attention_cache", "o", a->o, p.T, p.heads * p.head_dim, 0, p.heads * p.head_dim, err);
-    return st || p.T == 0
-               ? st
-               : op_launch(dev, &op_attention_cache_desc, (struct rt_span[]){a->qkv, a->cache, a->o}, &p, err);
+    RT_TRY(attention_kv_check("attention_cache", a, &p, err));
+    RT_TRY(op_check_rows("attention_cache", "o", a->o, p.T, p.heads * p.head_dim, 0, p.heads * p.head_dim, err));
+    uint32_t blocks = op_kv_blocks(p.pos0 + p.T);
+    if (p.T && (a->where.size / 4 < p.table || a->where.size / 4 - p.table < blocks))
+        return rt_fail(err, RT_FAILED, "attention_cache: %u positions have %u blocks, and of the table from word %u on there are %llu words", p.pos0 + p.T,
+                       blocks, p.table, (unsigned long long)(a->where.size / 4));
+    return p.T == 0 ? RT_OK : op_launch(dev, &op_attention_cache_desc, (struct rt_span[]){a->qkv, a->cache, a->where, a->o}, &p, err);
 }

@@ -82,8 +82,10 @@ double attention_ref_row(const double *q, const double *k, size_t k_stride, uint
 struct key_ranges attention_key_ranges(const struct attend *a, uint32_t t0, uint32_t rows)
 {
     struct key_ranges r = {{0, 0}, {0, a->p->pos0 + t0 + rows}};
-    if (!a->seg)
+    if (!a->seg) { /* whole blocks of the cache */
+        r.begin[1] = attention_kv_first(a->p, a->p->pos0 + t0) / ATTENTION_KEYS * ATTENTION_KEYS;
         return r;
+    }
     uint32_t own = UINT32_MAX, begin = UINT32_MAX, end = 0;
     for (uint32_t i = 0; i < rows; i++) {
         const uint32_t *seg = a->seg + (t0 + i) * a->seg_stride;
@@ -102,10 +104,10 @@ struct key_ranges attention_key_ranges(const struct attend *a, uint32_t t0, uint
 bool attention_bounds(const struct attend *a, uint32_t t0, uint32_t rows, uint32_t j0, uint32_t keys,
                       struct row_bounds *bounds)
 {
-    static const uint32_t from_the_start[3];
     bool any = false;
     for (uint32_t r = 0; r < rows; r++) {
-        const uint32_t *seg = a->seg ? a->seg + (t0 + r) * a->seg_stride : from_the_start;
+        const uint32_t cached[3] = {attention_kv_first(a->p, a->p->pos0 + t0 + r), 0, 0};
+        const uint32_t *seg = a->seg ? a->seg + (t0 + r) * a->seg_stride : cached;
         const uint32_t begin[2] = {seg[1], seg[0]}, end[2] = {seg[2], a->p->pos0 + t0 + r + 1};
         struct row_bounds *b = &bounds[r];
         for (int i = 0; i < 2; i++) {
@@ -178,18 +180,20 @@ static void forward_block(const struct attend *a, uint32_t head, uint32_t t0, ui
                           struct forward_state *f)
 {
     const struct attention_push *p = a->p;
-    size_t kv = j0 * a->kv_stride + (size_t)(head / (p->heads / p->kv_heads)) * p->head_dim;
+    uint32_t kv_head = head / (p->heads / p->kv_heads);
     float *o = a->o + t0 * a->o_stride + (size_t)head * p->head_dim;
     if (!attention_bounds(a, t0, rows, j0, keys, f->bounds))
         return;
+    size_t at = j0 * a->kv_stride + (size_t)kv_head * p->head_dim;
+    struct kv_block b = a->kv ? attention_kv_block(p, a->kv, kv_head, j0, keys) : (struct kv_block){a->k + at, a->v + at, a->kv_stride};
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)keys, (int)p->head_dim, p->scale,
-                a->q + t0 * a->q_stride + (size_t)head * p->head_dim, (int)a->q_stride, a->k + kv, (int)a->kv_stride, 0,
+                a->q + t0 * a->q_stride + (size_t)head * p->head_dim, (int)a->q_stride, b.k, (int)b.stride, 0,
                 f->s, ATTENTION_KEYS);
     softmax_rows(f->s, f->bounds, rows, keys, f->top, f->sum, f->factor);
     if (f->begun)
         scale_rows(o, a->o_stride, rows, p->head_dim, f->factor);
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)p->head_dim, (int)keys, 1, f->s,
-                ATTENTION_KEYS, a->v + kv, (int)a->kv_stride, f->begun ? 1 : 0, o, (int)a->o_stride);
+                ATTENTION_KEYS, b.v, (int)b.stride, f->begun ? 1 : 0, o, (int)a->o_stride);
     f->begun = true;
 }
 

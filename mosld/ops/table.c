@@ -7,7 +7,6 @@
     X(attention_bwd) \
     X(kv_append) \
     X(attention_cache) \
-    X(kv_append_slots) \
     X(attention_slots) \
     X(cross_entropy) \
     X(dropout) \

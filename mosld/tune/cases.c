@@ -181,42 +181,72 @@ static bool make_attention_bwd(struct tune_case *c, uint32_t class_, uint32_t wh
     return made;
 }
 
+/* A cache of a type that some rows of random keys and values fill. */
+static uint32_t *cache_words(const struct attention_push *p, uint32_t rows)
+{
+    uint32_t n = 2 * p->kv_heads * p->head_dim, state = 5;
+    uint32_t *w = words(rows * (uint64_t)attention_kv_words(p));
+    float *row = calloc(n, sizeof *row);
+    for (uint32_t r = 0; w && row && r < rows; r++) {
+        for (uint32_t i = 0; i < n; i++)
+            row[i] = (float)(state = state * 1664525u + 1013904223u) / 2147483648.0f - 1;
+        op_kv_store((enum op_wtype)p->kv_type, row, n, w + r * attention_kv_words(p));
+    }
+    free(row);
+    return w;
+}
+
+/* The cache's bindings: `tables` of blocks that stand in the memory from the last to the first. */
+static bool set_cache(struct tune_case *c, struct attention_push *p, uint32_t tables, uint32_t blocks, const uint32_t *pos)
+{
+    uint32_t *where = words(2ull * p->T + (uint64_t)tables * blocks), n = tables * blocks;
+    for (uint32_t t = 0; where && t < p->T; t++) {
+        where[2 * t] = 2 * p->T + (tables > 1 ? t * blocks : 0);
+        where[2 * t + 1] = pos ? pos[t] : p->pos0 + t;
+    }
+    for (uint32_t i = 0; where && i < n; i++)
+        where[2 * p->T + i] = n - 1 - i;
+    p->table = 2 * p->T;
+    set_push(c, p, sizeof *p);
+    c->b[0].n = (uint64_t)p->T * attention_qkv_words(p);
+    c->b[1] = (struct tune_binding){.n = (uint64_t)n * KV_BLOCK * attention_kv_words(p), .words = cache_words(p, n * KV_BLOCK)};
+    c->b[2] = (struct tune_binding){.n = 2ull * p->T + n, .words = where};
+    c->b[3].n = (uint64_t)p->T * p->heads * p->head_dim; /* not there in kv_append */
+    return where && c->b[1].words;
+}
+
+static const enum op_wtype cache_types[] = {OP_W_F32, OP_W_F16, OP_W_Q8_0};
+
+/* A token and a prompt for each type of the cache. */
 static bool make_cache(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
     (void)class_;
-    if (which > 1)
+    if (which >= 2 * OP_COUNT(cache_types))
         return false;
     struct attention_push p = attention_of(0, large);
-    p.T = which ? large ? 128 : 37 : 1;
+    p.kv_type = cache_types[which / 2];
+    p.head_dim = up_to(p.head_dim, p.kv_type == OP_W_Q8_0 ? 32 : 2);
+    p.T = which % 2 ? large ? 128 : 37 : 1;
     p.pos0 = large ? 500 : 41;
-    uint64_t cache = (p.pos0 + p.T + 3ull) * 2 * p.kv_heads * p.head_dim;
-    set_push(c, &p, sizeof p);
-    c->b[0].n = (uint64_t)p.T * attention_qkv_words(&p);
-    c->b[1].n = cache;
-    c->b[2].n = (uint64_t)p.T * p.heads * p.head_dim; /* not there in kv_append */
-    snprintf(c->label, sizeof c->label, "%u tokens behind %u", p.T, p.pos0);
-    return true;
+    snprintf(c->label, sizeof c->label, "%u tokens behind %u, %s", p.T, p.pos0, op_wtype_name(cache_types[which / 2]));
+    return set_cache(c, &p, 1, op_kv_blocks(p.pos0 + p.T), NULL);
 }
 
 /* Sequences of their own in one cache, a token of each. */
 static bool make_slots(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
-    struct attention_push p = attention_of(0, large);
-    const uint32_t rows = large ? 500 : 40; /* of each sequence */
     (void)class_;
+    if (which >= OP_COUNT(cache_types))
+        return false;
+    struct attention_push p = attention_of(0, large);
+    uint32_t rows = large ? 500 : 70, pos[8];
+    p.kv_type = cache_types[which];
+    p.head_dim = up_to(p.head_dim, p.kv_type == OP_W_Q8_0 ? 32 : 2);
     p.T = large ? 8 : 3;
-    uint32_t *where = words(2ull * p.T);
-    for (uint32_t t = 0; where && t < p.T; t++) {
-        where[2 * t] = t * rows;
-        where[2 * t + 1] = rows - 1 - 7 * t;
-    }
-    set_push(c, &p, sizeof p);
-    c->b[0].n = (uint64_t)p.T * attention_qkv_words(&p);
-    c->b[1].n = (uint64_t)p.T * rows * 2 * p.kv_heads * p.head_dim;
-    c->b[2] = (struct tune_binding){.n = 2ull * p.T, .words = where};
-    c->b[3].n = (uint64_t)p.T * p.heads * p.head_dim; /* not there in kv_append_slots */
-    snprintf(c->label, sizeof c->label, "%u sequences of %u", p.T, rows);
-    return which == 0 && where;
+    for (uint32_t t = 0; t < p.T; t++)
+        pos[t] = rows - 1 - 7 * t;
+    snprintf(c->label, sizeof c->label, "%u sequences of %u, %s", p.T, rows, op_wtype_name(cache_types[which]));
+    return set_cache(c, &p, p.T, op_kv_blocks(rows), pos);
 }
 
 /* ---- the mixture ---- */
@@ -420,7 +450,6 @@ static const struct {
     {"attention_bwd", make_attention_bwd},
     {"kv_append", make_cache},
     {"attention_cache", make_cache},
-    {"kv_append_slots", make_slots},
     {"attention_slots", make_slots},
     {"cross_entropy", make_cross_entropy},
     {"dropout", make_dropout},

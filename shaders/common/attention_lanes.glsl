@@ -29,6 +29,11 @@ uint lent_row(uint first, uint h) { return first + h * LANES + gl_SubgroupInvoca
 
 #define FOUR(values, at) vec4(values[at], values[(at) + 1], values[(at) + 2], values[(at) + 3])
 
+// Four numbers of what is lent.
+#ifndef LENT
+#define LENT(values, at, d) FOUR(values, (at) + (d))
+#endif
+
 // value of OTHER row j, of which lane j % 8 has lent[j / 8]
 #define HAND(lent, j) subgroupBroadcast(lent[(j) / LANES], (j) % LANES)
 
@@ -40,7 +45,7 @@ uint lent_row(uint first, uint h) { return first + h * LANES + gl_SubgroupInvoca
         [[unroll]] for (uint i_ = 0; i_ < OWN; i_++)                                                          \
             own_[i_] = FOUR(own_values, own_at[i_] + d_);                                                     \
         [[unroll]] for (uint h_ = 0; h_ < OTHER / LANES; h_++)                                                \
-            lent_[h_] = FOUR(lent_values, lent_at[h_] + d_);                                                  \
+            lent_[h_] = LENT(lent_values, lent_at[h_], d_);                                                    \
         [[unroll]] for (uint s_ = 0; s_ < 4; s_++)                                                            \
             [[unroll]] for (uint j_ = 0; j_ < OTHER; j_++) {                                                  \
                 float other_ = subgroupBroadcast(lent_[j_ / LANES][s_], j_ % LANES);                          \
@@ -54,7 +59,7 @@ uint lent_row(uint first, uint h) { return first + h * LANES + gl_SubgroupInvoca
     for (uint d_ = 0; d_ < p.head_dim; d_ += 4) {                                                             \
         vec4 sum_[OWN], lent_[OTHER / LANES];                                                                 \
         [[unroll]] for (uint h_ = 0; h_ < OTHER / LANES; h_++)                                                \
-            lent_[h_] = FOUR(lent_values, lent_at[h_] + d_);                                                  \
+            lent_[h_] = LENT(lent_values, lent_at[h_], d_);                                                    \
         [[unroll]] for (uint i_ = 0; i_ < OWN; i_++)                                                          \
             sum_[i_] = vec4(0.0);                                                                             \
         if (!(first))                                                                                         \
