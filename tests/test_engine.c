@@ -150,6 +150,58 @@ START_TEST(sequences_are_as_alone)
 }
 END_TEST
 
+/* The logits of a sequence with an f16 cache are near those with f32: rounding moves each key and value by at most 2^-11 of it, in every layer, so a few 2^-11 of the
+ * largest logit are the most; but not the same to the bit. (q8_0 is for heads of whole 32s: test_cache_blocks.c.) */
+static float distance(const struct world *w, enum op_wtype type, uint32_t piece)
+{
+    struct mosld_engine *e;
+    OK(mosld_engine_create(&(struct mosld_engine_params){.model = w->model, .adapters = w->adapters, .n_adapters = ADAPTERS, .slots = 2, .context = CONTEXT,
+                                                         .piece = piece, .cache_type = type}, &e, &err));
+    OK(mosld_engine_commit(e, &err));
+    float *want = alone(w, 0), *got = malloc(sizeof *got * w->V), most = 0, off = 0;
+    int32_t tokens[LENGTH];
+    uint32_t slot, reused;
+    for (uint32_t t = 0; t < LENGTH; t++)
+        tokens[t] = token_of(w, 0, t);
+    ck_assert(mosld_engine_acquire(e, 0, tokens, LENGTH, &slot, &reused));
+    OK(mosld_engine_step(e, &(struct mosld_engine_item){slot, tokens, LENGTH - 1, NULL}, 1, &err));
+    OK(mosld_engine_step(e, &(struct mosld_engine_item){slot, tokens + LENGTH - 1, 1, got}, 1, &err));
+    for (uint32_t v = 0; v < w->V; v++) {
+        float x = want[(size_t)(LENGTH - 1) * w->V + v];
+        most = fmaxf(most, fabsf(x));
+        off = fmaxf(off, fabsf(x - got[v]));
+    }
+    free(want);
+    free(got);
+    mosld_engine_destroy(&e);
+    return off / most;
+}
+
+static void types_are_near(struct rt_device *dev)
+{
+    struct world w = {0};
+    open_world(dev, &w);
+    for (uint32_t piece = 8; piece <= 64; piece += 56) {
+        ck_assert_float_lt(distance(&w, OP_W_F32, piece), 1e-4f);
+        float half = distance(&w, OP_W_F16, piece);
+        ck_assert_msg(half > 0 && half < 2e-3f, "f16: %g of the largest logit", half);
+    }
+    struct mosld_engine *e; /* heads of 8 */
+    ck_assert_int_eq(mosld_engine_create(&(struct mosld_engine_params){.model = w.model, .cache_type = OP_W_Q8_0}, &e, &err), RT_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "heads of whole 32s"));
+    mosld_engine_destroy(&e);
+    close_world(&w);
+    test_check_validation(dev);
+}
+
+START_TEST(cache_types)
+{
+    types_are_near(test_host());
+    if (test_vulkan())
+        types_are_near(test_vulkan());
+}
+END_TEST
+
 /* On the host: what a sequence gets does not depend on who else runs, to the bit. */
 START_TEST(bits_are_as_alone)
 {
@@ -259,6 +311,7 @@ int main(void)
     TCase *tc = tcase_create("all");
     tcase_set_timeout(tc, 300);
     tcase_add_test(tc, sequences_are_as_alone);
+    tcase_add_test(tc, cache_types);
     tcase_add_test(tc, bits_are_as_alone);
     tcase_add_test(tc, prefixes_are_reused);
     tcase_add_test(tc, what_does_not_fit_is_refused);

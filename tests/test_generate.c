@@ -64,12 +64,12 @@ static int tokenize(const char *text, int *out)
 /* ---- against whole passes ---- */
 
 /* Each generated token is the likeliest behind all before it, as one pass over everything without a cache has it. Where
- * two logits are closer than rounding, either will do. */
+ * two logits are closer than rounding, either will do. The cache is f32: what the other types change is in test_engine.c. */
 static void check_greedy(const char *adapter, const char *prompt, int new_tokens, const char *more)
 {
     char options[4096];
     int ids[MOST], n = tokenize(prompt, ids), V, close = 0;
-    snprintf(options, sizeof options, "%s%s --prompt '%s' --max-new-tokens %d %s", adapter ? "--adapter " : "",
+    snprintf(options, sizeof options, "%s%s --cache-type f32 --prompt '%s' --max-new-tokens %d %s", adapter ? "--adapter " : "",
              adapter ? adapter : "", prompt, new_tokens, more);
     struct answer a = generate(options);
     ck_assert_msg(a.n == new_tokens || strcmp(a.stop, "end") == 0, "%d tokens, %s", a.n, a.stop);
@@ -325,7 +325,7 @@ START_TEST(it_stops_where_the_context_is_full)
     ck_assert_int_eq(n + a.n, 17); /* sixteen in the context, and one that follows them */
     program_failed_as(program(GENERATE "--prompt 'Once upon a time there was a cat and a dog and a bird' --context 8"),
                       2, "context", "8 fit", NULL);
-    program_failed_as(program(GENERATE "--prompt x --context 513"), 2, "--context", "512", NULL);
+    program_failed_as(program(GENERATE "--prompt x --context 513"), 2, "--max-context", "512", NULL);
     a = generate("--prompt 'Once upon a time' --max-new-tokens 1000");
     ck_assert_str_eq(a.stop, "context");
     ck_assert_int_eq(n + a.n, 513);

@@ -4,6 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const answer_cache_types[] = {"f16", "f32", "q8_0", NULL};
+
+enum op_wtype answer_cache_wtype(int index)
+{
+    static const enum op_wtype types[] = {OP_W_F16, OP_W_F32, OP_W_Q8_0};
+    return types[index];
+}
+
 static enum rt_status read_bias(struct answer_options *o, struct rt_error *err)
 {
     o->bias = calloc(o->logit_bias.n + 1, sizeof *o->bias);

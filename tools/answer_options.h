@@ -3,10 +3,13 @@
 #define MOSLD_TOOLS_ANSWER_OPTIONS_H
 
 #include "mosld/generate/answer.h"
+#include "mosld/ops/weight.h"
 #include "tools/options.h"
 
 struct answer_options {
     int64_t max_new_tokens, context, top_k, seed;
+    int cache_type; /* index into answer_cache_types */
+    bool context_shift;
     double temperature, top_p, min_p, typical_p, repetition_penalty, presence_penalty, frequency_penalty;
     struct option_list stop, logit_bias;
     struct mosld_logit_bias *bias; /* made of logit_bias by answer_options_params */
@@ -19,9 +22,16 @@ struct answer_options {
      OPTION_INT(type, answer.max_new_tokens, 1, 1 << 20), \
      .section = "Generation", \
      .help = "most tokens of an answer"}, \
-        {.name = "context", \
+        {.name = "max_context", \
          OPTION_INT(type, answer.context, 0, 1 << 22), \
-         .help = "tokens of prompt and answers together; 0: at most 2048"}, \
+         .alias = "context", \
+         .help = "tokens of prompt and answers together; 0: at most 4096, or what fits --memory-limit"}, \
+        {.name = "cache_type", \
+         OPTION_CHOICE(type, answer.cache_type, answer_cache_types), \
+         .help = "of the keys and values that are kept; q8_0 takes half of f16"}, \
+        {.name = "context_shift", \
+         OPTION_BOOL(type, answer.context_shift), \
+         .help = "when the context is full, drop the older half of what follows the beginning and go on, instead of ending the answer"}, \
         ANSWER_REAL(type, temperature, 0, 100, "0: always the likeliest token"), \
         {.name = "top_k", OPTION_INT(type, answer.top_k, 0, 1 << 20), .help = "only the k likeliest; 0: all"}, \
         ANSWER_REAL(type, top_p, 0, 1, "only the likeliest up to this probability"), \
@@ -42,6 +52,9 @@ struct answer_options {
     { \
         .name = "seed", OPTION_INT(type, answer.seed, 0, OPTION_INT_MAX), .help = "of the sampling" \
     }
+
+extern const char *const answer_cache_types[]; /* ended by NULL */
+enum op_wtype answer_cache_wtype(int index); /* into that */
 
 /* RT_USAGE names the option. What *params points to belongs to `o`. The context, end tokens and log-probabilities are the caller's. */
 enum rt_status answer_options_params(struct answer_options *o, struct mosld_answer_params *params, struct rt_error *err);

@@ -1,5 +1,6 @@
 /* tools/bench.c - mosld bench: what the device can do, what each op does of it, and what a whole training step costs.
  */
+#include "tools/answer_options.h"
 #include "tools/commands.h"
 
 #include "mosld/bench/shapes.h"
@@ -15,6 +16,7 @@
 struct bench_options {
     char *model, *shapes, *device, *tokens;
     int64_t threads, cube, r, top_k, ops_experts, rounds, steps;
+    int cache_type; /* index into answer_cache_types */
     int weights, matmul_precision;
     double seconds;
     struct option_list what, methods, targets, counters;
@@ -62,6 +64,9 @@ static const struct option table[] = {
     {.name = "cube",
      OPTION_INT(FIELD, cube, 16, 16384),
      .help = "rows, columns and depth of the product among the peaks"},
+    {.name = "cache_type",
+     OPTION_CHOICE(FIELD, cache_type, answer_cache_types),
+     .help = "of keys and values in generation"},
     {.name = "rounds", OPTION_INT(FIELD, rounds, 1, 1000), .help = "how often each adapter has its turn"},
     {.name = "steps", OPTION_INT(FIELD, steps, 1, 1000), .help = "timed steps of a turn"},
     {.name = "methods",
@@ -210,7 +215,8 @@ static enum rt_status decode(const struct bench_options *o, const struct mosld_b
         snprintf(v->name, sizeof v->name, "mosld E %u, %s", (unsigned)o->ops_experts, all ? "all linear" : "q and v");
         report->n_decode++;
     }
-    struct mosld_bench_decode_params params = {.prompt = report->batch.rows * report->batch.length, .tokens = DECODE_TOKENS, .rounds = (uint32_t)o->rounds};
+    struct mosld_bench_decode_params params = {.prompt = report->batch.rows * report->batch.length, .tokens = DECODE_TOKENS, .rounds = (uint32_t)o->rounds,
+                                               .cache_type = answer_cache_wtype(o->cache_type)};
     return mosld_bench_decode(bench, model, &params, report->decode, report->n_decode, &report->read_rate, err);
 }
 

@@ -301,6 +301,7 @@ static enum rt_status at_terminal(struct conversation *c, struct rt_error *err)
     sigaction(SIGINT, &action, &before);
     c->g->stop = &interrupted;
     fprintf(stderr, "%s; /help lists the commands\n", c->g->o.session.model);
+    runner_tell_context(c->g->runner, stderr);
     while (!st && !c->leaves && !session_interrupted) {
         interrupted = 0;
         const char *line = line_read(reader);

@@ -254,7 +254,7 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     for (size_t i = 0; i < o->adapter.n; i++)
         folders[i] = session_adapter_folder(o->adapter.item[i]);
     enum rt_status st = runner_open(&g->s, &o->session,
-                                    &(struct runner_params){.slots = 1, .context = (uint32_t)o->answer.context,
+                                    &(struct runner_params){.slots = 1, .context = (uint32_t)o->answer.context, .cache_type = answer_cache_wtype(o->answer.cache_type),
                                                             .adapters = folders, .n_adapters = (uint32_t)o->adapter.n},
                                     &g->runner, err);
     free(folders);

@@ -80,6 +80,7 @@ static enum rt_status open_model(struct server *s, struct rt_error *err)
         folders[i] = session_adapter_folder(o->adapter.item[i]);
     enum rt_status st = runner_open(&s->s, &o->session,
                                     &(struct runner_params){.slots = (uint32_t)o->parallel, .context = (uint32_t)o->answer.context,
+                                                            .cache_type = answer_cache_wtype(o->answer.cache_type),
                                                             .adapters = folders, .n_adapters = (uint32_t)o->adapter.n},
                                     &s->runner, err);
     free(folders);
@@ -128,6 +129,7 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     for (size_t i = 0; i < s->o.adapter.n; i++)
         fprintf(stderr, ", %s", s->adapter_names[i]);
     fprintf(stderr, "; Ctrl-C stops it\n");
+    runner_tell_context(s->runner, stderr);
     if (!s->o.api_key && strcmp(s->o.host, "127.0.0.1") != 0 && strcmp(s->o.host, "localhost") != 0 && strcmp(s->o.host, "::1") != 0)
         fprintf(stderr, "anybody who reaches this address can use it: --api-key asks for a key\n");
     while (!session_interrupted && !s->stopping)
