@@ -183,6 +183,7 @@ enum rt_status mosld_adapter_init(struct mosld_adapter *a, struct rt_error *err)
             A[n + e] = (float)(0.02 * draw_normal(a, m, DRAW_ROUTER, e));
     }
     enum rt_status st = rt_upload(a->dev, a->values, 0, values, a->words * 4, err);
+    a->is_transposed = false;
     free(values);
     return st;
 }

@@ -34,6 +34,7 @@ struct mosld_adapter_module {
     double scale;           /* s */
     uint32_t row; /* of A in the group's stack, and its first column in the group's ul; the router follows at row + r */
     uint64_t b_offset;      /* words: Bcat */
+    uint64_t transposed_offset; /* words: B^T in `transposed` */
 };
 
 struct mosld_adapter_group {
@@ -60,6 +61,9 @@ struct mosld_adapter {
     struct rt_span masked;   /* the stacks of this micro-step, with dropout on A */
     struct rt_span mask;     /* given masks, as 0 and 1: like masked; only when asked for */
     struct rt_span stats;    /* f32 [n_modules, 2 max_experts]: see op_router_stats */
+    struct rt_span transposed; /* for generation: each module's B as [E r, d_out]; null where it was not asked for */
+    uint64_t transposed_words;
+    bool is_transposed;        /* `transposed` is that of the values; who changes them clears it */
     bool trains, given_mask;
 };
 
@@ -70,6 +74,12 @@ enum rt_status mosld_adapter_create(struct rt_device *dev, const struct mosld_co
                                     struct mosld_adapter **out, struct rt_error *err);
 enum rt_status mosld_adapter_commit(struct mosld_adapter *adapter, struct rt_error *err);
 void mosld_adapter_destroy(struct mosld_adapter **adapter);
+
+/* Between create and commit, for an adapter that does not train: also asks for memory for all B transposed, so that what one expert has lies together: in Bcat a router's
+ * choice of two of eight experts reads two short pieces of every row. Nothing where it is too late or done. */
+enum rt_status mosld_adapter_for_generation(struct mosld_adapter *adapter, struct rt_error *err);
+/* Fills that memory from the values, unless it stands. */
+enum rt_status mosld_adapter_transpose(struct mosld_adapter *adapter, struct rt_error *err);
 
 /* Start values (design: A Kaiming-uniform with a = sqrt 5 or normal with std 1 / r, B zero, router normal with std
  * 0.02), drawn from Philox by (seed, layer, module, element), so that no two modules start alike. */

@@ -186,6 +186,7 @@ enum rt_status mosld_adapter_read_vectors(struct mosld_adapter *a, const struct 
                      "%s: has %zu tensors where adapter_config.json makes %llu: it has modules or experts that the "
                      "configuration does not name",
                      path, safetensors_count(s), (unsigned long long)expected);
+    a->is_transposed = false;
     free(flat);
     safetensors_close(&s);
     return st;

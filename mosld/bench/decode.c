@@ -96,13 +96,15 @@ static enum rt_status open_turn(struct turn *t, struct mosld_model *model, struc
     t->processor = t->decode + p->rounds;
     if (!v->none) {
         RT_TRY(mosld_adapter_create(model->dev, &model->config, &v->adapter, false, false, &t->adapter, err));
-        RT_TRY(mosld_adapter_commit(t->adapter, err));
-        RT_TRY(mosld_adapter_init(t->adapter, err));
     }
     v->bytes = bytes_a_token(model, t->adapter);
     RT_TRY(mosld_pass_create(model, t->adapter, &(struct mosld_pass_params){.max_tokens = p->prompt, .max_targets = 1,
                                                                            .cache_tokens = p->prompt + p->tokens,
                                                                            .cache_type = p->cache_type}, &t->pass, err));
+    if (t->adapter) {
+        RT_TRY(mosld_adapter_commit(t->adapter, err));
+        RT_TRY(mosld_adapter_init(t->adapter, err));
+    }
     return mosld_pass_commit(t->pass, err);
 }
 

@@ -8,12 +8,6 @@
 #include "mosld/ops/swiglu.h"
 #include "runtime/trace.h"
 
-/* u and l of a group, unless they are those that forward left. */
-static enum rt_status project(struct mosld_pass *p, uint32_t l, int group, struct rt_span x, bool again, struct rt_error *err)
-{
-    return again ? RT_OK : linear_project(p, l, group, x, err);
-}
-
 /* q, k, v of the layer's input, with bias and q/k norm. */
 static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_span x, bool again, struct rt_error *err)
 {
@@ -23,11 +17,10 @@ static enum rt_status project_qkv(struct mosld_pass *p, uint32_t l, struct rt_sp
     uint32_t D = c->head_dim, q = c->num_heads * D, kv = c->num_kv_heads * D, stride = q + 2 * kv;
     const uint32_t cols[3] = {0, q, q + kv};
     struct rt_span raw = c->qk_norm ? s->qkv_raw : s->qkv;
-    RT_TRY(project(p, l, MOSLD_GROUP_QKV, x, again, err));
-    for (int i = 0; i < 3; i++) {
-        struct linear_output out = {raw, stride, cols[i], w->bias[i].buffer ? OP_ADD_BIAS : OP_ADD_NONE, w->bias[i]};
-        RT_TRY(linear_forward(p, l, MOSLD_GROUP_QKV, (enum mosld_linear)(MOSLD_Q + i), x, &out, err));
-    }
+    struct linear_output out[3];
+    for (int i = 0; i < 3; i++)
+        out[i] = (struct linear_output){raw, stride, cols[i], w->bias[i].buffer ? OP_ADD_BIAS : OP_ADD_NONE, w->bias[i]};
+    RT_TRY(linear_forward_group(p, l, MOSLD_GROUP_QKV, x, out, again, err));
     if (c->qk_norm) {
         struct op_rmsnorm n = {.x = raw, .w = w->q_norm, .y = s->qkv, .x_stride = stride, .y_stride = stride, .rows = p->T,
                                .heads = c->num_heads, .cols = D, .eps = (float)c->rms_norm_eps};
@@ -71,8 +64,7 @@ static enum rt_status attention_half(struct mosld_pass *p, uint32_t l, bool agai
     RT_TRY(IN_MODULE(p->model->dev, "input_layernorm", op_rmsnorm(p->model->dev, &n, err)));
     RT_TRY(project_qkv(p, l, p->norm_out, again, err));
     RT_TRY(IN_MODULE(p->model->dev, "attention", attend(p, l, err)));
-    RT_TRY(project(p, l, MOSLD_GROUP_O, s->o, again, err));
-    return linear_forward(p, l, MOSLD_GROUP_O, MOSLD_O, s->o, &(struct linear_output){s->h_mid, d, 0, OP_ADD_RESIDUAL, s->h_in}, err);
+    return linear_forward_group(p, l, MOSLD_GROUP_O, s->o, &(struct linear_output){s->h_mid, d, 0, OP_ADD_RESIDUAL, s->h_in}, again, err);
 }
 
 /* From h_mid to gate and up. */
@@ -82,9 +74,8 @@ static enum rt_status gate_and_up(struct mosld_pass *p, uint32_t l, bool again, 
     uint32_t F = p->model->config.intermediate_size;
     struct op_rmsnorm n = stream_norm(p, s->h_mid, p->model->layers[l].post_norm, p->norm_out, p->T);
     RT_TRY(IN_MODULE(p->model->dev, "post_attention_layernorm", op_rmsnorm(p->model->dev, &n, err)));
-    RT_TRY(project(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, again, err));
-    RT_TRY(linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F}, err));
-    return linear_forward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->norm_out, &(struct linear_output){.y = s->gu, .stride = 2 * F, .col = F}, err);
+    const struct linear_output out[2] = {{.y = s->gu, .stride = 2 * F}, {.y = s->gu, .stride = 2 * F, .col = F}};
+    return linear_forward_group(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, out, again, err);
 }
 
 static enum rt_status layer_forward(struct mosld_pass *p, uint32_t l, struct rt_span h_next, struct rt_error *err)
@@ -97,8 +88,7 @@ static enum rt_status layer_forward(struct mosld_pass *p, uint32_t l, struct rt_
     RT_TRY(attention_half(p, l, false, err));
     RT_TRY(gate_and_up(p, l, false, err));
     RT_TRY(IN_MODULE(p->model->dev, "act_fn", op_swiglu(p->model->dev, s->gu, p->act, p->T, p->model->config.intermediate_size, err)));
-    RT_TRY(linear_project(p, l, MOSLD_GROUP_DOWN, p->act, err));
-    return linear_forward(p, l, MOSLD_GROUP_DOWN, MOSLD_DOWN, p->act, &(struct linear_output){h_next, d, 0, OP_ADD_RESIDUAL, s->h_mid}, err);
+    return linear_forward_group(p, l, MOSLD_GROUP_DOWN, p->act, &(struct linear_output){h_next, d, 0, OP_ADD_RESIDUAL, s->h_mid}, false, err);
 }
 
 enum rt_status layer_recompute(struct mosld_pass *p, uint32_t l, struct rt_error *err)

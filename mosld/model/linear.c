@@ -2,6 +2,7 @@
 #include "mosld/model/linear.h"
 
 #include "mosld/ops/linear.h"
+#include "mosld/ops/linear_few.h"
 #include "mosld/ops/mixture.h"
 
 #include <math.h>
@@ -131,6 +132,61 @@ enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group
                               const struct linear_output *out, struct rt_error *err)
 {
     return IN_MODULE(pass->model->dev, mosld_linear_names[linear], module_forward(pass, layer, group, linear, x, out, err));
+}
+
+/* ---- a group at once ---- */
+
+static const struct {
+    enum mosld_linear first;
+    uint32_t n;
+    const char *name; /* in profiles */
+} members[MOSLD_GROUPS] = {[MOSLD_GROUP_QKV] = {MOSLD_Q, 3, "qkv_proj"}, [MOSLD_GROUP_O] = {MOSLD_O, 1, "o_proj"},
+                           [MOSLD_GROUP_GATE_UP] = {MOSLD_GATE, 2, "gate_up_proj"}, [MOSLD_GROUP_DOWN] = {MOSLD_DOWN, 1, "down_proj"}};
+
+static struct op_linear_few few_of(const struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, const struct linear_output *out)
+{
+    struct op_linear_few f = {.x = x, .y = out->y, .other = out->other, .rows = pass->T, .y_stride = out->stride, .add = out->add,
+                              .n_parts = members[group].n};
+    struct mosld_adapter_group *g = group_of(pass, layer, group);
+    uint64_t b0 = 0;
+    if (g && g->n_modules) {
+        const struct mosld_adapter *a = pass->adapter;
+        f.ul = pass->layers[layer].ul[group], f.ul_stride = mosld_group_stride(g), f.stack_rows = g->rows, f.top_k = a->params.top_k;
+        f.stack = mosld_adapter_part(a->values, g->offset, (uint64_t)g->rows * g->d_in);
+        f.transposed = a->is_transposed;
+        const struct mosld_adapter_module *first = g->modules[0], *last = g->modules[g->n_modules - 1];
+        b0 = f.transposed ? first->transposed_offset : first->b_offset;
+        uint64_t end = (f.transposed ? last->transposed_offset : last->b_offset) + (uint64_t)last->d_out * last->experts * last->r;
+        f.b = mosld_adapter_part(f.transposed ? a->transposed : a->values, b0, end - b0);
+    }
+    for (uint32_t i = 0; i < f.n_parts; i++) {
+        enum mosld_linear linear = members[group].first + i;
+        const struct mosld_adapter_module *m = module_of(pass, layer, group, linear);
+        f.part[i] = (struct op_linear_few_part){.w = &pass->model->layers[layer].linear[linear], .y_col = out[i].col, .bias = out[i].other};
+        if (m) {
+            f.part[i].r = m->r, f.part[i].experts = m->experts, f.part[i].u_col = m->row, f.part[i].scale = (float)m->scale;
+            f.part[i].b_offset = (f.transposed ? m->transposed_offset : m->b_offset) - b0;
+        }
+    }
+    f.x_stride = f.part[0].w->cols;
+    return f;
+}
+
+enum rt_status linear_forward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, const struct linear_output *out, bool again,
+                                    struct rt_error *err)
+{
+    if (pass->params.cache_tokens && pass->T <= LINEAR_FEW_ROWS) {
+        if (pass->adapter)
+            RT_TRY(mosld_adapter_transpose(pass->adapter, err));
+        struct op_linear_few few = few_of(pass, layer, group, x, out);
+        if (op_linear_few_takes(pass->model->dev, &few))
+            return IN_MODULE(pass->model->dev, members[group].name, op_linear_few(pass->model->dev, &few, err));
+    }
+    if (!again)
+        RT_TRY(linear_project(pass, layer, group, x, err));
+    for (uint32_t i = 0; i < members[group].n; i++)
+        RT_TRY(linear_forward(pass, layer, group, members[group].first + i, x, &out[i], err));
+    return RT_OK;
 }
 
 /* The factor in front of f_e in dloss/dp: coef * E / (routers * micro-steps * T); 0 where the balance loss does not act. */

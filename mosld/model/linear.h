@@ -31,6 +31,11 @@ struct linear_output {
 enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span x,
                               const struct linear_output *out, struct rt_error *err);
 
+/* Both for all modules of a group, whose outputs are out[0 .. ] in the order of enum mosld_linear: for a few tokens of generation in one op, where the device takes it.
+ * `again`: u and l stand. */
+enum rt_status linear_forward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, const struct linear_output *out, bool again,
+                                    struct rt_error *err);
+
 /* Backward of one module of a group, in the order of enum mosld_linear: dB, and dul's columns, from dy[:, col ..]; and dx (+)= dy W0 where dx
  * is wanted (dx.buffer not NULL). The last of the group brings dul [A~ ; Wg] with it, so dx is complete then. */
 enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,

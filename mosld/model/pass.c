@@ -301,6 +301,14 @@ static void choose_sharing(struct mosld_pass *p)
     p->sharing = p->adapter->lowest_layer + p->params.recomputed + 1;
 }
 
+/* Those that may run in generation get room for what it reads. */
+static enum rt_status prepare_adapters(const struct mosld_pass *p, struct rt_error *err)
+{
+    for (uint32_t i = 0; i < p->params.n_adapters && p->params.cache_tokens; i++)
+        RT_TRY(mosld_adapter_for_generation(p->params.adapters[i], err));
+    return p->adapter && p->params.cache_tokens ? mosld_adapter_for_generation(p->adapter, err) : RT_OK;
+}
+
 enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter *adapter, const struct mosld_pass_params *params,
                                  struct mosld_pass **out, struct rt_error *err)
 {
@@ -316,6 +324,7 @@ enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter
         return rt_fail(err, RT_NO_MEMORY, "no memory for a pass");
     choose_sharing(p);
     RT_TRY(plan_cache(p, err));
+    RT_TRY(prepare_adapters(p, err));
     struct asking asking = {.max_range = rt_device_info(model->dev)->limits.max_range, .err = err};
     asking.status = rt_arena_create(model->dev, "activations", &p->activations, err);
     asking.arena = p->activations;

@@ -86,7 +86,7 @@ struct mosld_pass {
     uint32_t micro_steps;                                /* of the optimizer step: what the balance loss is averaged over */
 };
 
-/* Lays a pass out and asks for its memory. The caller destroys *out also after an error. */
+/* Lays a pass out and asks for its memory; with a cache, also for mosld_adapter_for_generation of its adapters. The caller destroys *out also after an error. */
 enum rt_status mosld_pass_create(struct mosld_model *model, struct mosld_adapter *adapter, const struct mosld_pass_params *params,
                                  struct mosld_pass **out, struct rt_error *err);
 /* What it has asked for, in bytes. */

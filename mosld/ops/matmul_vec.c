@@ -133,30 +133,30 @@ struct few {
     float *ordered; /* x as matmul_vec_q4.c wants it; NULL: not such weights, or no memory */
 };
 
-static void store(const struct few *f, uint32_t t, uint32_t o, float sum)
+void matmul_vec_store(const struct matmul_push *p, const float *other, uint32_t row0, uint32_t n, uint32_t t0, uint32_t tokens,
+                      float (*dots)[MATMUL_VEC_TOKENS], float *y)
 {
-    const struct matmul_push *p = f->p;
-    size_t at = (size_t)t * p->y_stride + p->y_col + o;
-    float v = p->scale * sum;
-    switch (p->add) {
-    case MATMUL_ADD_SELF: v += f->y[at]; break;
-    case MATMUL_ADD_BIAS: v += f->other[p->bias_col + o]; break;
-    case MATMUL_ADD_RESIDUAL: v += f->other[at]; break;
-    default: break;
-    }
-    f->y[at] = v;
+    for (uint32_t t = 0; t < tokens; t++)
+        for (uint32_t i = 0; i < n; i++) {
+            size_t at = (size_t)(t0 + t) * p->y_stride + p->y_col + row0 + i;
+            float v = p->scale * dots[i][t];
+            switch (p->add) {
+            case MATMUL_ADD_SELF: v += y[at]; break;
+            case MATMUL_ADD_BIAS: v += other[p->bias_col + row0 + i]; break;
+            case MATMUL_ADD_RESIDUAL: v += other[at]; break;
+            default: break;
+            }
+            y[at] = v;
+        }
 }
 
-static void few_rows(const struct few *f, uint32_t row0, uint32_t n, uint32_t t0, uint32_t tokens,
-                     float (*dots)[MATMUL_VEC_TOKENS])
+void matmul_vec_dots(const struct matmul_push *p, const void *w, const float *x, const float *ordered, uint32_t row0, uint32_t n, uint32_t t0,
+                     uint32_t tokens, float (*dots)[MATMUL_VEC_TOKENS])
 {
-    const struct matmul_push *p = f->p;
-    const float *x = f->x + (size_t)t0 * p->x_stride + p->x_col;
-    if (!f->ordered) {
-        dot_rows(p, f->w, row0, n, x, tokens, dots);
-        return;
-    }
-    matmul_q4_rows(p, f->w, row0, n, f->ordered, t0, tokens, dots[0]);
+    if (ordered)
+        matmul_q4_rows(p, w, row0, n, ordered, t0, tokens, dots[0]);
+    else
+        dot_rows(p, w, row0, n, x + (size_t)t0 * p->x_stride + p->x_col, tokens, dots);
 }
 
 static void vec_item(void *arg, int item, int worker)
@@ -168,10 +168,8 @@ static void vec_item(void *arg, int item, int worker)
     for (uint32_t t0 = 0; t0 < p->rows; t0 += MATMUL_VEC_TOKENS) {
         uint32_t tokens = p->rows - t0 < MATMUL_VEC_TOKENS ? p->rows - t0 : MATMUL_VEC_TOKENS;
         float dots[ROWS_ITEM][MATMUL_VEC_TOKENS];
-        few_rows(f, row0, n, t0, tokens, dots);
-        for (uint32_t i = 0; i < n; i++)
-            for (uint32_t t = 0; t < tokens; t++)
-                store(f, t0 + t, row0 + i, dots[i][t]);
+        matmul_vec_dots(p, f->w, f->x, f->ordered, row0, n, t0, tokens, dots);
+        matmul_vec_store(p, f->other, row0, n, t0, tokens, dots, f->y);
     }
 }
 

@@ -28,4 +28,12 @@ void matmul_q4_order_x(const struct matmul_push *p, const float *x, float *out);
 void matmul_q4_rows(const struct matmul_push *p, const void *packed, uint32_t row0, uint32_t n, const float *ordered, uint32_t token0,
                     uint32_t tokens, float *dots);
 
+/* Either of them for rows row0 .. row0 + n - 1 of W and tokens t0 .. t0 + tokens - 1. x: of the first token of all; ordered: x by matmul_q4_order_x, where matmul_q4_takes
+ * the type, or NULL. */
+void matmul_vec_dots(const struct matmul_push *p, const void *w, const float *x, const float *ordered, uint32_t row0, uint32_t n, uint32_t t0,
+                     uint32_t tokens, float (*dots)[MATMUL_VEC_TOKENS]);
+/* Puts them where p says, with what it adds. */
+void matmul_vec_store(const struct matmul_push *p, const float *other, uint32_t row0, uint32_t n, uint32_t t0, uint32_t tokens,
+                      float (*dots)[MATMUL_VEC_TOKENS], float *y);
+
 #endif

@@ -6,6 +6,7 @@
  * Of B only what the chosen experts have is read, and gate and product are one launch: for a single token the launches are what an adapter costs. There is
  * no backward: training has many tokens and goes through op_gate and the products. */
 #include "mosld/ops/gate_row.h"
+#include "mosld/ops/linear_few_host.h"
 #include "mosld/ops/op.h"
 #include "mosld/ops/shape.h"
 #include "shaders/mixture_few.h"
@@ -56,7 +57,7 @@ HOST_INLINE float dot_ranks(const float *w, const float *x, const uint32_t r)
 
 /* n columns of one token: z holds the chosen experts' g u, expert after expert, `from` where each stands in a row of B. What is read lies in pieces, one
  * or two cache lines of every row, which processors do not fetch ahead by themselves. */
-HOST_INLINE void columns_of(const float *b, size_t stride, const float *z, const uint32_t *from, uint32_t chosen, const uint32_t r, uint32_t n,
+HOST_INLINE void columns_of(const float *b, size_t stride, const float *z, const size_t *from, uint32_t chosen, const uint32_t r, uint32_t n,
                             float scale, float *y)
 {
     for (uint32_t c = 0; c < n; c++, b += stride) {
@@ -69,14 +70,55 @@ HOST_INLINE void columns_of(const float *b, size_t stride, const float *z, const
     }
 }
 
-MOSLD_CLONES static void few_columns(const float *b, size_t stride, const float *z, const uint32_t *from, uint32_t chosen, uint32_t r, uint32_t n,
-                                     float scale, float *y)
+MOSLD_CLONES void mixture_columns(const float *b, size_t stride, const float *z, const size_t *from, uint32_t chosen, uint32_t r, uint32_t n, float scale,
+                                  float *y)
 {
     switch (r) { /* usual ranks as constants */
     case 8: columns_of(b, stride, z, from, chosen, 8, n, scale, y); break;
     case 16: columns_of(b, stride, z, from, chosen, 16, n, scale, y); break;
     default: columns_of(b, stride, z, from, chosen, r, n, scale, y); break;
     }
+}
+
+typedef float sixteens __attribute__((vector_size(64), aligned(4), may_alias));
+
+MOSLD_CLONES void mixture_columns_t(const float *b, size_t stride, const float *z, const size_t *from, uint32_t chosen, uint32_t r, uint32_t n, float scale,
+                                    float *y)
+{
+    uint32_t c = 0;
+    for (; c + 32 <= n; c += 32) {
+        sixteens low = {0}, high = {0};
+        for (uint32_t k = 0; k < chosen; k++) {
+            const float *row = b + from[k] + c;
+            for (uint32_t i = 0; i < r; i++, row += stride) {
+                low += z[k * r + i] * *(const sixteens *)row;
+                high += z[k * r + i] * *(const sixteens *)(row + 16);
+            }
+        }
+        *(sixteens *)(y + c) += scale * low;
+        *(sixteens *)(y + c + 16) += scale * high;
+    }
+    for (; c < n; c++) {
+        float sum = 0;
+        for (uint32_t k = 0; k < chosen; k++)
+            for (uint32_t i = 0; i < r; i++)
+                sum += z[k * r + i] * b[from[k] + i * stride + c];
+        y[c] += scale * sum;
+    }
+}
+
+void mixture_choose(const float *u, const float *l, uint32_t r, uint32_t experts, uint32_t top_k, struct mixture_choice *choice, float *z)
+{
+    float g[MOSLD_MAX_EXPERTS] = {1}, prob[MOSLD_MAX_EXPERTS];
+    choice->chosen = 0;
+    if (experts > 1)
+        gate_row(l, experts, top_k, g, prob);
+    for (uint32_t e = 0; e < experts; e++)
+        if (g[e] > 0) {
+            for (uint32_t i = 0; i < r; i++)
+                z[choice->chosen * r + i] = g[e] * u[i];
+            choice->experts[choice->chosen++] = e;
+        }
 }
 
 static void few_item(void *arg, int item, int worker)
@@ -88,17 +130,13 @@ static void few_item(void *arg, int item, int worker)
     size_t stride = (size_t)p->experts * p->r;
     for (uint32_t t = 0; t < p->rows; t++) {
         const float *row = job->ul + (size_t)t * p->ul_stride;
-        float g[MOSLD_MAX_EXPERTS], prob[MOSLD_MAX_EXPERTS], z[MIXTURE_FEW_MOST];
-        uint32_t from[MOSLD_MAX_EXPERTS], chosen = 0;
-        gate_row(row + p->l_col, p->experts, p->top_k, g, prob);
-        for (uint32_t e = 0; e < p->experts; e++)
-            if (g[e] > 0) {
-                from[chosen] = e * p->r;
-                for (uint32_t i = 0; i < p->r; i++)
-                    z[chosen * p->r + i] = g[e] * row[p->u_col + i];
-                chosen++;
-            }
-        few_columns(job->b + c0 * stride, stride, z, from, chosen, p->r, n, p->scale, job->y + (size_t)t * p->y_stride + p->y_col + c0);
+        float z[MIXTURE_FEW_MOST];
+        size_t from[MOSLD_MAX_EXPERTS];
+        struct mixture_choice choice;
+        mixture_choose(row + p->u_col, row + p->l_col, p->r, p->experts, p->top_k, &choice, z);
+        for (uint32_t i = 0; i < choice.chosen; i++)
+            from[i] = (size_t)choice.experts[i] * p->r;
+        mixture_columns(job->b + c0 * stride, stride, z, from, choice.chosen, p->r, n, p->scale, job->y + (size_t)t * p->y_stride + p->y_col + c0);
     }
 }
 

@@ -14,6 +14,7 @@
     X(gate) \
     X(gate_bwd) \
     X(grad_norm) \
+    X(linear_few) \
     X(linear_nn) \
     X(linear_nt) \
     X(matmul_nn) \

@@ -10,6 +10,7 @@
 #include "shaders/dropout.h"
 #include "shaders/embedding.h"
 #include "shaders/gate.h"
+#include "shaders/linear_few.h"
 #include "shaders/mixture_few.h"
 #include "shaders/optim.h"
 #include "shaders/rmsnorm.h"
@@ -281,6 +282,26 @@ static bool make_mixture_few(struct tune_case *c, uint32_t class_, uint32_t whic
     return which < 2;
 }
 
+static bool make_linear_few(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    enum op_wtype type = (enum op_wtype)op_class_wtype(c->op, class_);
+    uint32_t k = large ? 2048 : 256, n = large ? 2048 : 67, r = 8, experts = 8;
+    struct linear_few_push p = {.rows = which ? 4 : 1, .k = k, .x_stride = k, .y_stride = n, .ul_stride = r + experts, .how = type};
+    p.n[0] = n, p.scale[0] = 2;
+    if (which < 2)
+        p.stack_rows = r + experts, p.mix[0] = r | experts << 16 | 2u << 24;
+    p.how |= which == 0 ? LINEAR_FEW_TRANSPOSED : 0;
+    set_push(c, &p, sizeof p);
+    c->b[0].n = (uint64_t)p.rows * k;
+    c->b[1] = (struct tune_binding){.n = (uint64_t)n * k, .wtype = type, .rows = n, .cols = k};
+    c->b[2].n = c->b[3].n = (uint64_t)p.rows * n;
+    c->b[4].n = (uint64_t)p.ul_stride * k;
+    c->b[5].n = (uint64_t)p.rows * p.ul_stride;
+    c->b[6].n = (uint64_t)n * r * experts;
+    snprintf(c->label, sizeof c->label, "%u x %u%s", p.rows, n, which < 2 ? " with an adapter" : "");
+    return which < 3;
+}
+
 static bool make_gate_bwd(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
     struct gate_push p = gate_of(large);
@@ -457,6 +478,7 @@ static const struct {
     {"gate", make_gate},
     {"gate_bwd", make_gate_bwd},
     {"grad_norm", make_grad_norm},
+    {"linear_few", make_linear_few},
     {"linear_nn", make_linear},
     {"linear_nt", make_linear},
     {"matmul_nn", make_matmul},

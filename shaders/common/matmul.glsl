@@ -1,7 +1,7 @@
 /* shaders/common/matmul.glsl - bindings of the products with a frozen weight, and how an output is stored. */
 #ifdef TAIL
 #include "linear.h"
-#else
+#elif !defined(FEW) /* there p is a part of something larger: linear_few.comp */
 #include "matmul.h"
 #endif
 

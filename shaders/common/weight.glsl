@@ -2,9 +2,12 @@
  *
  * Before including: WTYPE (a number of enum op_wtype), WEIGHT_BINDING, and the
  * parameter block p with p.n rows of p.k columns, p.w_offset, the first word (f32 alone), and p.scales, the word
- * where scales begin. Reads 32-bit words only. */
+ * where scales begin; and WEIGHT_WORD, where the matrix is not all of the binding. Reads 32-bit words only. */
 
 layout(std430, set = 0, binding = WEIGHT_BINDING) readonly buffer WeightBuffer { uint words[]; } weight_buffer;
+#ifndef WEIGHT_WORD /* a word of the matrix; others may stand before it in the binding */
+#define WEIGHT_WORD(at) weight_buffer.words[at]
+#endif
 
 /* Half to float with integers, exact: unpackHalf2x16 may flush subnormals to zero, and a small scale is a whole block
  * of weights. */
@@ -19,7 +22,7 @@ float weight_half(uint half_bits)
 
 uint weight_scale_half(uint block)
 {
-    uint word = weight_buffer.words[p.scales + block / 2];
+    uint word = WEIGHT_WORD(p.scales + block / 2);
     return (block & 1u) == 0u ? word & 0xffffu : word >> 16;
 }
 
@@ -52,17 +55,17 @@ uvec4 weight_numbers(uint row, uint col)
 {
     uint at = (row * (p.k / 32) + col / 32) * BLOCK_WORDS, c = col & 31u;
 #if LOW_BITS == 4
-    uint low = weight_buffer.words[at + c / 8] >> (c & 4u) * 4u;
+    uint low = WEIGHT_WORD(at + c / 8) >> (c & 4u) * 4u;
     uvec4 q = uvec4(low, low >> 4, low >> 8, low >> 12) & 15u;
 #else
-    uint low = weight_buffer.words[at + c / 16] >> (c & 15u) * 2u;
+    uint low = WEIGHT_WORD(at + c / 16) >> (c & 15u) * 2u;
     uvec4 q = uvec4(low, low >> 2, low >> 4, low >> 6) & 3u;
 #endif
 #if HIGH_BITS == 1
-    uint high = weight_buffer.words[at + LOW_BITS] >> c;
+    uint high = WEIGHT_WORD(at + LOW_BITS) >> c;
     q |= (uvec4(high, high >> 1, high >> 2, high >> 3) & 1u) << LOW_BITS;
 #elif HIGH_BITS == 2
-    uint high = weight_buffer.words[at + LOW_BITS + c / 16] >> (c & 15u) * 2u;
+    uint high = WEIGHT_WORD(at + LOW_BITS + c / 16) >> (c & 15u) * 2u;
     q |= (uvec4(high, high >> 2, high >> 4, high >> 6) & 3u) << LOW_BITS;
 #endif
     return q;
@@ -83,13 +86,13 @@ float weight_iq4_nl(uint q)
 vec2 weight_k_scale(uint row, uint col)
 {
     uint at = p.scales + (row * (p.k / 256) + col / 256) * 5, c = col & 255u;
-    uint both = weight_buffer.words[at];
+    uint both = WEIGHT_WORD(at);
     float d = weight_half(both & 0xffffu);
 #if WTYPE == 11 || WTYPE == 12
-    uint part = weight_buffer.words[at + 1 + c / 64] >> (c & 32u) / 2u;
+    uint part = WEIGHT_WORD(at + 1 + c / 64) >> (c & 32u) / 2u;
     return vec2(d * float(part & 255u), weight_half(both >> 16) * float(part >> 8 & 255u));
 #else
-    uint part = weight_buffer.words[at + 1 + c / 64] >> (c / 16 & 3u) * 8u;
+    uint part = WEIGHT_WORD(at + 1 + c / 64) >> (c / 16 & 3u) * 8u;
 #if WTYPE == 9
     return vec2(d * float(part & 15u), weight_half(both >> 16) * float(part >> 4 & 15u));
 #else
@@ -104,18 +107,18 @@ vec4 weight_4(uint row, uint col)
 {
 #if WTYPE == 0
     uint at = p.w_offset + row * p.k + col;
-    return uintBitsToFloat(uvec4(weight_buffer.words[at], weight_buffer.words[at + 1], weight_buffer.words[at + 2],
-                                 weight_buffer.words[at + 3]));
+    return uintBitsToFloat(uvec4(WEIGHT_WORD(at), WEIGHT_WORD(at + 1), WEIGHT_WORD(at + 2),
+                                 WEIGHT_WORD(at + 3)));
 #elif WTYPE == 1
     uint at = row * ((p.k + 1) / 2) + col / 2;
-    uint a = weight_buffer.words[at], b = weight_buffer.words[at + 1];
+    uint a = WEIGHT_WORD(at), b = WEIGHT_WORD(at + 1);
     return vec4(weight_half(a & 0xffffu), weight_half(a >> 16), weight_half(b & 0xffffu), weight_half(b >> 16));
 #elif WTYPE == 2
     uint at = row * ((p.k + 1) / 2) + col / 2;
-    uint a = weight_buffer.words[at], b = weight_buffer.words[at + 1];
+    uint a = WEIGHT_WORD(at), b = WEIGHT_WORD(at + 1);
     return uintBitsToFloat(uvec4(a << 16, a & 0xffff0000u, b << 16, b & 0xffff0000u));
 #elif WTYPE == 3
-    uint word = weight_buffer.words[row * (p.k / 4) + col / 4];
+    uint word = WEIGHT_WORD(row * (p.k / 4) + col / 4);
     ivec4 q = ivec4(uvec4(word << 24, word << 16, word << 8, word)) >> 24;
     return weight_half(weight_scale_half(row * (p.k / 32) + col / 32)) * vec4(q);
 #elif WTYPE >= 9
@@ -139,7 +142,7 @@ vec4 weight_4(uint row, uint col)
     return weight_half(weight_scale_half(block)) *
            vec4(weight_iq4_nl(q.x), weight_iq4_nl(q.y), weight_iq4_nl(q.z), weight_iq4_nl(q.w));
 #else
-    uint scale = weight_buffer.words[p.scales + block];
+    uint scale = WEIGHT_WORD(p.scales + block);
     return weight_half(scale & 0xffffu) * vec4(q) + weight_half(scale >> 16);
 #endif
 #endif
@@ -149,9 +152,9 @@ vec4 weight_4(uint row, uint col)
 float weight_1(uint row, uint col)
 {
 #if WTYPE == 0
-    return uintBitsToFloat(weight_buffer.words[p.w_offset + row * p.k + col]);
+    return uintBitsToFloat(WEIGHT_WORD(p.w_offset + row * p.k + col));
 #elif WTYPE == 1 || WTYPE == 2
-    uint word = weight_buffer.words[row * ((p.k + 1) / 2) + col / 2];
+    uint word = WEIGHT_WORD(row * ((p.k + 1) / 2) + col / 2);
     uint bits = (col & 1u) == 0u ? word & 0xffffu : word >> 16;
 #if WTYPE == 1
     return weight_half(bits);
