@@ -64,6 +64,43 @@ static void give_text(struct mosld_answer *a, const char *text)
 
 #define BASE .sampling = {MOSLD_SAMPLE_DEFAULTS}, .context = 100, .continues = true
 
+/* A full context: the first tokens and the newer half of the others are what the model sees next. */
+START_TEST(a_full_context_is_shifted)
+{
+    struct mosld_answer *a = open_answer(&(struct mosld_answer_params){.sampling = {MOSLD_SAMPLE_DEFAULTS}, .context = 9, .shift = true, .keep = 3});
+    struct rt_error err;
+    for (int32_t t = 10; t < 17; t++) {
+        ck_assert(!a->done);
+        ck_assert_ptr_eq(a->seen, a->ids);
+        give(a, t);
+    }
+    give(a, 17); /* prompt 1 5, then 10 .. 17: ten, of which nine fit */
+    static const int32_t after[] = {1, 5, 10, 15, 16, 17};
+    ck_assert(!a->done);
+    ck_assert_uint_eq(a->n_seen, 6);
+    ck_assert_mem_eq(a->seen, after, sizeof after);
+    ck_assert_uint_eq(a->dropped, 4);
+    ck_assert_uint_eq(a->n_ids, 10); /* the answer has all of it */
+    ck_assert_int_eq(a->ids[9], 17);
+    for (int32_t t = 20; t < 40; t++)
+        give(a, t);
+    ck_assert_uint_eq(a->n_ids, a->n_seen + a->dropped);
+    ck_assert_uint_le(a->n_seen, 9);
+    ck_assert_int_eq(a->seen[2], 10);
+    ck_assert_int_eq(a->seen[a->n_seen - 1], 39);
+    mosld_answer_destroy(&a);
+    a = open_answer(&(struct mosld_answer_params){.sampling = {MOSLD_SAMPLE_DEFAULTS}, .context = 4, .keep = 3});
+    for (int32_t t = 10; t < 13; t++)
+        give(a, t);
+    ck_assert(a->done && a->stop == MOSLD_ANSWER_CONTEXT);
+    mosld_answer_destroy(&a);
+    const int32_t prompt[] = {1, 5};
+    ck_assert_int_eq(mosld_answer_create(tokenizer, prompt, 2, &(struct mosld_answer_params){.sampling = {MOSLD_SAMPLE_DEFAULTS}, .context = 4, .shift = true, .keep = 4},
+                                         &a, &err), RT_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "kept"));
+}
+END_TEST
+
 START_TEST(stop_texts)
 {
     static const struct {
@@ -214,6 +251,7 @@ int main(void)
     TCase *tc = tcase_create("answer");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, a_full_context_is_shifted);
     tcase_add_test(tc, stop_texts);
     tcase_add_test(tc, what_is_printed_is_never_taken_back);
     tcase_add_test(tc, ends);

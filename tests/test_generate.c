@@ -317,6 +317,41 @@ START_TEST(it_stops_at_the_end_token)
 }
 END_TEST
 
+/* With --context-shift it goes on; the token behind a shift is the likeliest behind what is left, as one pass over that has it. */
+START_TEST(it_goes_on_where_the_context_is_shifted)
+{
+    enum { CONTEXT = 32, KEEP = 4, TOKENS = 60 };
+    int seen[MOST], n = tokenize("Once upon a time", seen), V, dropped = 0;
+    static const char *const types[] = {"f32", "f16"};
+    for (int type = 0; type < 2; type++) {
+        cJSON *json = program_json(program(GENERATE "--json --prompt 'Once upon a time' --context 32 --context-shift --max-new-tokens 60 --logit-bias 2=-100 --cache-type %s", types[type]));
+        struct answer a = parse_answer(json);
+        ck_assert_str_eq(a.stop, "length");
+        ck_assert_int_eq(a.n, TOKENS);
+        ck_assert_int_gt(cJSON_GetObjectItem(json, "dropped_tokens")->valueint, 0);
+        n = tokenize("Once upon a time", seen);
+        dropped = 0;
+        for (int i = 0; i < a.n; i++) {
+            if (n <= CONTEXT && (i == a.n - 1 || n < KEEP + (CONTEXT - KEEP) / 2 + 3) && type == 0 && dropped) { /* just behind a shift, and the last */
+                float *logits = logits_of(STORIES, NULL, seen, n, &V), *row = logits + (size_t)(n - 1) * (size_t)V;
+                for (int v = 0; v < V; v++)
+                    ck_assert_msg(v == 2 || row[v] - row[a.tokens[i]] <= 1e-4f * fabsf(row[v]), "token %d: %d, but %d is likelier", i, a.tokens[i], v);
+                free(logits);
+            }
+            seen[n++] = a.tokens[i];
+            if (n > CONTEXT && i < a.n - 1) {
+                int drop = (n - KEEP + 1) / 2;
+                memmove(seen + KEEP, seen + KEEP + drop, (size_t)(n - KEEP - drop) * sizeof *seen);
+                n -= drop;
+                dropped += drop;
+            }
+        }
+        ck_assert_int_eq(cJSON_GetObjectItem(json, "dropped_tokens")->valueint, dropped);
+        cJSON_Delete(json);
+    }
+}
+END_TEST
+
 START_TEST(it_stops_where_the_context_is_full)
 {
     int ids[MOST], n = tokenize("Once upon a time", ids);
@@ -396,6 +431,7 @@ int main(void)
     tcase_add_test(tc, logits_that_are_no_numbers);
     tcase_add_test(tc, streamed_text_is_whole_utf8);
     tcase_add_test(tc, it_stops_at_the_end_token);
+    tcase_add_test(tc, it_goes_on_where_the_context_is_shifted);
     tcase_add_test(tc, it_stops_where_the_context_is_full);
     tcase_add_test(tc, conversations);
     tcase_add_test(tc, interrupted);

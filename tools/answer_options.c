@@ -38,6 +38,8 @@ enum rt_status answer_options_params(struct answer_options *o, struct mosld_answ
                      .presence_penalty = o->presence_penalty, .frequency_penalty = o->frequency_penalty,
                      .seed = (uint64_t)o->seed, .logit_bias = o->bias, .n_logit_bias = (uint32_t)o->logit_bias.n},
         .max_new_tokens = (uint32_t)o->max_new_tokens,
+        .shift = o->context_shift,
+        .keep = ANSWER_KEEP,
         .stops = (const char *const *)o->stop.item,
         .n_stops = (uint32_t)o->stop.n};
     if (o->stop.n > MOSLD_MAX_STOPS)

@@ -14,6 +14,7 @@ struct answer_options {
     struct option_list stop, logit_bias;
     struct mosld_logit_bias *bias; /* made of logit_bias by answer_options_params */
 };
+#define ANSWER_KEEP 4 /* tokens that a shift keeps at least: attention leans on the first few, whatever they are */
 #define ANSWER_DEFAULTS .max_new_tokens = 256, .top_p = 1, .typical_p = 1, .repetition_penalty = 1
 
 #define ANSWER_REAL(type, field, min, max, text) {.name = #field, OPTION_REAL(type, answer.field, min, max), .help = text}

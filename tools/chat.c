@@ -46,22 +46,68 @@ static enum rt_status say(struct conversation *c, const char *role, const char *
     return RT_OK;
 }
 
+/* The first n messages as tokens, with the beginning of an answer. */
+static enum rt_status encode(const struct conversation *c, size_t n_messages, bool prompt, int32_t **ids, size_t *n, struct rt_error *err)
+{
+    struct generation *g = c->g;
+    struct mosld_chat_text text;
+    uint8_t *loss = NULL;
+    *ids = NULL;
+    RT_TRY(mosld_chat_render(&g->s.chat, c->messages, n_messages, &(struct mosld_chat_params){.add_generation_prompt = prompt}, &text, err));
+    enum rt_status st = mosld_chat_encode(g->s.tokenizer, &text, ids, &loss, n, err);
+    mosld_chat_text_finish(&text);
+    free(loss);
+    return st;
+}
+
+static bool has_system(const struct conversation *c) { return c->n && strcmp(c->messages[0].role, "system") == 0; }
+
+/* With --context-shift: tokens of the system prompt, which a shift keeps. */
+static uint32_t tokens_to_keep(const struct conversation *c, const int32_t *ids, size_t n)
+{
+    int32_t *system = NULL;
+    size_t m = 0, same = 0;
+    if (has_system(c) && encode(c, 1, false, &system, &m, NULL) == RT_OK)
+        while (same < m && same < n && system[same] == ids[same])
+            same++;
+    free(system);
+    return same > ANSWER_KEEP && same < c->g->params.context / 2 ? (uint32_t)same : ANSWER_KEEP;
+}
+
+/* Drops the oldest messages behind the system prompt until half of the context is free, or none but the last is left. */
+static enum rt_status drop_oldest(struct conversation *c, int32_t **ids, size_t *n, struct rt_error *err)
+{
+    size_t first = has_system(c), dropped = 0;
+    while (*n > c->g->params.context / 2 && c->n > first + 1) {
+        size_t m = c->n > first + 2 ? 2 : 1; /* a question with its answer */
+        for (size_t i = first; i < first + m; i++)
+            free((char *)c->messages[i].content);
+        memmove(c->messages + first, c->messages + first + m, (c->n - first - m) * sizeof *c->messages);
+        c->n -= m;
+        dropped += m;
+        free(*ids);
+        RT_TRY(encode(c, c->n, true, ids, n, err));
+    }
+    if (dropped)
+        fprintf(stderr, "(the context of %u tokens is full: the oldest %zu messages are dropped)\n", c->g->params.context, dropped);
+    return RT_OK;
+}
+
 /* Renders the whole conversation: what the template does to earlier turns is then never in doubt. What of it the cache has is not run
  * again. */
 static enum rt_status answer(struct conversation *c, struct rt_error *err)
 {
     struct generation *g = c->g;
-    struct mosld_chat_text text;
     int32_t *ids = NULL;
-    uint8_t *loss = NULL;
     size_t n;
-    RT_TRY(mosld_chat_render(&g->s.chat, c->messages, c->n, &(struct mosld_chat_params){.add_generation_prompt = true}, &text, err));
-    enum rt_status st = mosld_chat_encode(g->s.tokenizer, &text, &ids, &loss, &n, err);
-    mosld_chat_text_finish(&text);
+    enum rt_status st = encode(c, c->n, true, &ids, &n, err);
+    if (!st && g->params.shift && n > g->params.context)
+        st = drop_oldest(c, &ids, &n, err);
+    if (!st && g->params.shift)
+        g->params.keep = tokens_to_keep(c, ids, n);
     if (!st)
         st = generate_answer(g, ids, n, true, err);
     free(ids);
-    free(loss);
     return st ? st : say(c, "assistant", g->last->text, err);
 }
 
@@ -244,12 +290,11 @@ static enum rt_status command(struct conversation *c, const char *line, struct r
 
 static enum rt_status turn(struct conversation *c, const char *said, cJSON *answers, struct rt_error *err)
 {
-    size_t before = c->n;
-    enum rt_status st = say(c, "user", said, err);
+    enum rt_status st = say(c, "user", said, err), asked = st;
     if (!st)
         st = answer(c, err);
     if (st)
-        forget(c, before);
+        forget(c, asked ? c->n : c->n - 1);
     else if (c->g->o.session.json)
         generate_print_json(c->g, answers);
     else {
@@ -273,6 +318,8 @@ static enum rt_status handle(struct conversation *c, const char *line, struct rt
     }
     if (interrupted && !is_command)
         fprintf(stderr, "(stopped)\n");
+    else if (!is_command && !st && c->g->last && c->g->last->stop == MOSLD_ANSWER_CONTEXT)
+        fprintf(stderr, "(the context of %u tokens is full: /reset begins anew; --max-context is longer, --context-shift goes on)\n", c->g->params.context);
     interrupted = 0;
     return st;
 }

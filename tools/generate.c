@@ -60,8 +60,8 @@ static enum rt_status run_answer(struct generation *g, uint32_t slot, struct rt_
     double begin = now();
     while (!a->done) {
         uint32_t tokens = mosld_answer_tokens(a);
-        item.ids = a->ids;
-        item.n = a->n_ids;
+        item.ids = a->seen;
+        item.n = a->n_seen;
         unsigned scope = tokens ? rt_scope_begin(g->s.dev, "token", tokens) : rt_scope_begin(g->s.dev, "prompt", 0);
         enum rt_status st = runner_step(g->runner, &item, 1, err);
         if (item.ready && !st) {
@@ -96,7 +96,7 @@ enum rt_status generate_answer(struct generation *g, const int32_t *ids, size_t 
     g->prompt_seconds = g->seconds = 0;
     RT_TRY(mosld_answer_create(g->s.tokenizer, ids, n, &params, &g->last, err));
     uint32_t slot;
-    if (!runner_acquire(g->runner, g->adapter, g->last->ids, g->last->n_ids, &slot, &g->reused))
+    if (!runner_acquire(g->runner, g->adapter, g->last->seen, g->last->n_seen, &slot, &g->reused))
         return rt_fail(err, RT_FAILED, "no place for another sequence");
     enum rt_status st = run_answer(g, slot, err);
     runner_release(g->runner, slot);
@@ -158,6 +158,8 @@ void generate_print_json(struct generation *g, cJSON *list)
     cJSON_AddStringToObject(json, "stop", answer_stop_name(a->stop));
     cJSON_AddNumberToObject(json, "prompt_tokens", a->n_prompt);
     cJSON_AddNumberToObject(json, "cached_tokens", g->reused);
+    if (a->dropped)
+        cJSON_AddNumberToObject(json, "dropped_tokens", a->dropped);
     cJSON_AddNumberToObject(json, "prompt_tokens_per_second", g->prompt_seconds > 0 ? (a->n_prompt - g->reused) / g->prompt_seconds : 0);
     cJSON_AddNumberToObject(json, "tokens_per_second", g->seconds > 0 ? tokens / g->seconds : 0);
     if (a->params.logprobs)

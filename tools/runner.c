@@ -199,6 +199,16 @@ static uint32_t next_piece(const struct runner *r, const struct runner_item *ite
     return more;
 }
 
+/* What of the cache is not the sequence any more goes: a shift took tokens out of its middle. */
+static void cut_to_common(struct runner *r, const struct runner_item *item)
+{
+    uint32_t have = mosld_engine_cached(r->engine, item->slot), same = 0;
+    const int32_t *tokens = mosld_engine_tokens(r->engine, item->slot);
+    while (same < have && same + 1 < item->n && tokens[same] == item->ids[same])
+        same++;
+    mosld_engine_truncate(r->engine, item->slot, same);
+}
+
 /* Takes the caches of those that were acquired last until the others' pieces fit: waits[i] says which. The first acquired always fits. */
 static void hold_back(struct runner *r, const struct runner_item *items, uint32_t n, bool *waits)
 {
@@ -228,6 +238,8 @@ enum rt_status runner_step(struct runner *r, struct runner_item *items, uint32_t
     bool *waits = calloc(n + 1, sizeof *waits);
     uint32_t m = 0, blocks;
     enum rt_status st = steps && waits ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for a step");
+    for (uint32_t i = 0; i < n && !st; i++)
+        cut_to_common(r, &items[i]);
     if (!st)
         hold_back(r, items, n, waits);
     for (uint32_t i = 0; i < n && !st; i++) {

@@ -24,7 +24,7 @@ struct runner_params {
 /* One sequence of a step. */
 struct runner_item {
     uint32_t slot;
-    const int32_t *ids; /* all of the sequence, which begins with what the slot's cache has */
+    const int32_t *ids; /* all of the sequence: where it no longer begins with what the slot's cache has, the rest runs again */
     uint32_t n;         /* 1 .. context */
     float *logits;      /* [V], of what follows the last id, when ready */
     bool ready;         /* set: all ids are in; otherwise a long prompt goes on with the next step, or the sequence waits for room in the cache */

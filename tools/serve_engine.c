@@ -134,7 +134,7 @@ static bool admit(struct engine *e)
         struct serve_request *r = take_first(s);
         s->running++;
         pthread_mutex_unlock(&s->lock);
-        if (runner_acquire(s->runner, r->adapter, r->answer->ids, r->answer->n_ids, &r->slot, &r->reused)) {
+        if (runner_acquire(s->runner, r->adapter, r->answer->seen, r->answer->n_seen, &r->slot, &r->reused)) {
             e->active[r->slot] = r;
             lives(e, r, hurry);
         } else { /* there is one as long as fewer run than there are */
@@ -202,7 +202,7 @@ static void step(struct engine *e)
         struct serve_request *r = e->active[i];
         if (r && lives(e, r, e->s->hurry))
             e->items[n++] = (struct runner_item){
-                .slot = i, .ids = r->answer->ids, .n = r->answer->n_ids, .logits = e->logits + (size_t)i * V};
+                .slot = i, .ids = r->answer->seen, .n = r->answer->n_seen, .logits = e->logits + (size_t)i * V};
     }
     if (!n)
         return;

@@ -222,6 +222,18 @@ static enum rt_status render(struct reading *d, const struct mosld_chat_message 
     return st;
 }
 
+/* What a shift of the context keeps: the system prompt, where that is not most of the context. */
+static uint32_t tokens_to_keep(struct reading *d, const struct mosld_chat_message *messages, const int32_t *ids, size_t n)
+{
+    int32_t *system = NULL;
+    size_t m = 0, same = 0;
+    if (d->p.shift && strcmp(messages[0].role, "system") == 0 && render(d, messages, 1, &system, &m) == RT_OK)
+        while (same < m && same < n && system[same] == ids[same])
+            same++;
+    free(system);
+    return same > ANSWER_KEEP && same < d->p.context / 2 ? (uint32_t)same : ANSWER_KEEP;
+}
+
 static enum rt_status read_messages(struct reading *d, int32_t **ids, size_t *n_ids)
 {
     const cJSON *list = json_find(d->json, "messages"), *item;
@@ -247,6 +259,8 @@ static enum rt_status read_messages(struct reading *d, int32_t **ids, size_t *n_
         }
     if (!st)
         st = render(d, messages, n, ids, n_ids);
+    if (!st)
+        d->p.keep = tokens_to_keep(d, messages, *ids, *n_ids);
     while (n > 0)
         free((char *)messages[--n].content);
     free(messages);

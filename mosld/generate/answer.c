@@ -9,7 +9,9 @@ static enum rt_status check(const struct mosld_answer_params *p, size_t n, struc
     if (n == 0)
         return rt_fail(err, RT_USAGE, "the prompt is empty and the model has no beginning token: give it some text");
     if (n > p->context)
-        return rt_fail(err, RT_USAGE, "the prompt has %zu tokens and %u fit the context: shorten it or raise --context", n, p->context);
+        return rt_fail(err, RT_USAGE, "the prompt has %zu tokens and %u fit the context: shorten it or raise --max-context", n, p->context);
+    if (p->shift && (p->keep >= p->context || p->context < 4))
+        return rt_fail(err, RT_USAGE, "a beginning of %u tokens cannot be kept in a context of %u that is shifted", p->keep, p->context);
     if (p->n_stops > MOSLD_MAX_STOPS)
         return rt_fail(err, RT_USAGE, "stop: %u texts are more than %d", p->n_stops, MOSLD_MAX_STOPS);
     for (uint32_t i = 0; i < p->n_stops; i++)
@@ -43,6 +45,8 @@ enum rt_status mosld_answer_create(const struct mosld_tokenizer *tokenizer, cons
         return st;
     }
     memcpy(a->ids, prompt, n * sizeof *prompt);
+    a->seen = a->ids;
+    a->n_seen = a->n_ids;
     *out = a;
     return RT_OK;
 }
@@ -56,6 +60,7 @@ void mosld_answer_destroy(struct mosld_answer **answer)
     for (int i = 0; i < MOSLD_MAX_STOPS; i++)
         free(a->stops[i]);
     free(a->ids);
+    free(a->shifted);
     free(a->text);
     free(a->logprobs);
     free(a->top);
@@ -153,6 +158,7 @@ static enum rt_status grow(struct mosld_answer *a, uint32_t V, struct rt_error *
     uint32_t cap = a->n_ids < a->cap_ids ? a->cap_ids : 2 * a->cap_ids;
     int32_t *ids = realloc(a->ids, cap * sizeof *ids);
     a->ids = ids ? ids : a->ids;
+    a->seen = a->shifted ? a->shifted : a->ids;
     bool whole = ids != NULL;
     if (a->params.logprobs) {
         float *logprobs = realloc(a->logprobs, cap * sizeof *logprobs);
@@ -166,6 +172,25 @@ static enum rt_status grow(struct mosld_answer *a, uint32_t V, struct rt_error *
     if (!whole)
         return rt_fail(err, RT_NO_MEMORY, "no memory for an answer's tokens");
     a->cap_ids = cap;
+    return RT_OK;
+}
+
+/* Drops the older half of what stands behind the tokens that are kept. The model runs what is left again: keys turned back by RoPE would be rounded
+ * once more, and what later layers know of the dropped tokens would stay in them. */
+static enum rt_status shift(struct mosld_answer *a, struct rt_error *err)
+{
+    if (!a->shifted) {
+        a->cap_shifted = a->params.context + 1;
+        a->shifted = malloc(a->cap_shifted * sizeof *a->shifted);
+        if (!a->shifted)
+            return rt_fail(err, RT_NO_MEMORY, "no memory to shift the context");
+        memcpy(a->shifted, a->ids, a->n_seen * sizeof *a->ids);
+        a->seen = a->shifted;
+    }
+    uint32_t keep = a->params.keep, drop = (a->n_seen - keep + 1) / 2;
+    memmove(a->shifted + keep, a->shifted + keep + drop, (a->n_seen - keep - drop) * sizeof *a->shifted);
+    a->n_seen -= drop;
+    a->dropped += drop;
     return RT_OK;
 }
 
@@ -183,9 +208,14 @@ enum rt_status mosld_answer_next(struct mosld_answer *a, float *logits, uint32_t
     if (a->params.logprobs)
         a->logprobs[n] = mosld_logprobs(a->copy, V, token, a->top + (size_t)n * a->n_top, a->n_top);
     a->ids[a->n_ids++] = (int32_t)token;
+    if (a->shifted)
+        a->shifted[a->n_seen] = (int32_t)token; /* room for one behind the context */
+    a->n_seen++;
     RT_TRY(mosld_text_stream_push(a->stream, (int32_t)token, &text, &length, err));
     RT_TRY(add_text(a, text, length, err));
     if (a->params.max_new_tokens && n + 1 >= a->params.max_new_tokens)
         return end(a, MOSLD_ANSWER_LENGTH, err);
-    return a->n_ids > a->params.context ? end(a, MOSLD_ANSWER_CONTEXT, err) : RT_OK;
+    if (a->n_seen <= a->params.context)
+        return RT_OK;
+    return a->params.shift ? shift(a, err) : end(a, MOSLD_ANSWER_CONTEXT, err);
 }

@@ -1,6 +1,7 @@
 /* mosld/generate/answer.h - one answer while it is being made: which token comes next, what ends it, its text so far.
  *
- * Who runs the model asks for logits after answer->ids[0 .. n_ids) and hands them to mosld_answer_next, until answer->done. Nothing here
+ * Who runs the model asks for logits after answer->seen[0 .. n_seen) and hands them to mosld_answer_next, until answer->done. That is all of prompt and answer, but where
+ * a full context is shifted: then the first params.keep tokens and the newer half of the others, as if the rest had never been said. Nothing here
  * knows a device, so any number of answers can be under way at once. */
 #ifndef MOSLD_ANSWER_H
 #define MOSLD_ANSWER_H
@@ -15,6 +16,8 @@ struct mosld_answer_params {
     struct mosld_sample_params sampling; /* what it points to must outlive the answer */
     uint32_t max_new_tokens;             /* 0: until something else ends it */
     uint32_t context;                    /* tokens of prompt and answer together */
+    bool shift;                          /* a full context does not end it: see above */
+    uint32_t keep;                       /* tokens that a shift leaves in front; less than the context */
     const int32_t *ends;                 /* tokens that end it and are not part of it */
     size_t n_ends;
     const char *const *stops;            /* texts that end it and are not part of it, wherever tokens are cut; not empty; copied */
@@ -27,7 +30,7 @@ struct mosld_answer_params {
 enum mosld_answer_stop {
     MOSLD_ANSWER_END,     /* an end token, or a stop text */
     MOSLD_ANSWER_LENGTH,  /* max_new_tokens */
-    MOSLD_ANSWER_CONTEXT, /* the context is full */
+    MOSLD_ANSWER_CONTEXT, /* the context is full, and not shifted */
     MOSLD_ANSWER_ASKED,   /* mosld_answer_stop */
 };
 
@@ -35,6 +38,8 @@ struct mosld_answer {
     struct mosld_answer_params params;
     int32_t *ids; /* prompt and answer */
     uint32_t n_prompt, n_ids;
+    const int32_t *seen; /* what the model sees: ids, or after a shift its own memory. A call may move it */
+    uint32_t n_seen, dropped; /* n_seen = n_ids - dropped */
     char *text;   /* of the answer, with a NUL behind; valid UTF-8 */
     size_t len;
     size_t safe;  /* so much of it stays: what is behind may be the beginning of a stop text */
@@ -48,7 +53,8 @@ struct mosld_answer {
     struct mosld_text_stream *stream;
     char *stops[MOSLD_MAX_STOPS];
     float *copy; /* of the logits, for their log-probabilities */
-    uint32_t cap_ids;
+    uint32_t cap_ids, cap_shifted;
+    int32_t *shifted; /* NULL: nothing has been dropped */
     size_t cap_text;
 };
 
