@@ -115,7 +115,7 @@ static void check_profile(const cJSON *profile, const char *of, bool host, unsig
 
 static const struct {
     const char *caps, *mode;
-} ways[] = {{NULL, "--profile"}, {"", "--profile"}, {"", "--profile=serial"}, {"minimal", "--profile"}};
+} ways[] = {{NULL, "--profile"}, {"", "--profile"}, {"", "--profile=serial"}, {"-joined", "--profile"}, {"minimal", "--profile"}};
 
 START_TEST(the_figures_of_a_step_agree)
 {

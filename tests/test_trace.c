@@ -154,7 +154,7 @@ static const struct {
     const char *caps;
     bool serial;
     unsigned calls;
-} ways[] = {{"", false, 40}, {"", true, 40}, {"minimal", false, 40}, {"-timestamps", false, 20}, {"-mapped", false, 1300}};
+} ways[] = {{"", false, 40}, {"", true, 40}, {"minimal", false, 40}, {"-joined", false, 40}, {"-joined", true, 40}, {"-timestamps", false, 20}, {"-mapped", false, 1300}};
 
 START_TEST(every_kernel_of_a_step_has_its_time)
 {

@@ -47,6 +47,10 @@ static enum rt_status take_away(const char *word, struct caps_clamp *out, struct
         out->int16 = false;
         return RT_OK;
     }
+    if (strcmp(word, "joined") == 0) {
+        out->joined = false;
+        return RT_OK;
+    }
     if (strcmp(word, "mapped") == 0) {
         out->mapped = false;
         return RT_OK;
@@ -62,7 +66,7 @@ static enum rt_status take_away(const char *word, struct caps_clamp *out, struct
         }
     return rt_fail(err, RT_USAGE, "MOSLD_CAPS: there is no capability '%s'; there are fp16, fp16-storage, fp16-arithmetic, int8, int16, "
                    "subgroup, subgroup-size, integer-dot, cooperative-matrix, push-descriptor, memory-budget, buffer-address, "
-                   "timestamps, mapped, unified", word);
+                   "timestamps, joined, mapped, unified", word);
 }
 
 static enum rt_status limit(const char *name, const char *text, struct caps_clamp *out, struct rt_error *err)
@@ -117,7 +121,7 @@ static enum rt_status parse_word(char *word, struct caps_clamp *out, struct rt_e
 
 enum rt_status caps_parse(const char *text, struct caps_clamp *out, struct rt_error *err)
 {
-    *out = (struct caps_clamp){.keep = ALL_CAPS, .int16 = true, .mapped = true, .unified = true, .limits = no_limits};
+    *out = (struct caps_clamp){.keep = ALL_CAPS, .int16 = true, .joined = true, .mapped = true, .unified = true, .limits = no_limits};
     if (!text || !*text)
         return RT_OK;
     char *copy = strdup(text), *rest = copy;

@@ -12,6 +12,7 @@
 struct caps_clamp {
     uint32_t keep; /* mask over enum rt_cap */
     bool int16;    /* shaderInt16 may be used */
+    bool joined;   /* a processor's driver takes one timestamp between two kernels, else two as a GPU does */
     bool mapped;   /* device memory that the host sees may be written directly, else always through staging */
     bool unified;  /* memory that device and host share may be taken for that; else it is as if it were a GPU's with resizable BAR */
     struct rt_limits limits; /* upper bounds; offset_align is a lower bound */

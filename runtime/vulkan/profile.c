@@ -2,7 +2,9 @@
  *
  * Each submission has a pool of timestamps, two for each command that is timed: at the top of the pipe before it, at the bottom behind it.
  * A command behind a barrier cannot have begun before all that came before it ended, so its begin is moved there: the timestamp at the top may be
- * taken while the device still waits. In serial mode every timed command stands behind such a barrier. */
+ * taken while the device still waits. In serial mode every timed command stands behind such a barrier.
+ * On a processor's driver each timestamp is a wait of its own for all threads, and nothing runs at a barrier: there a command behind a barrier takes the
+ * end of the one before it for its begin, and has one timestamp. */
 #include "runtime/vulkan/vk.h"
 
 #include <math.h>
@@ -11,19 +13,23 @@
 
 #define SLOTS 1024u /* timed commands of a submission: there it is cut */
 
+#define BEFORE UINT32_MAX /* for a query: the begin is the end of the command before */
+
 struct vk_slot {
     uint32_t event;
+    uint32_t begin, end; /* queries */
     bool behind_barrier;
 };
 
 struct vk_slots { /* of one submission */
     VkQueryPool queries;
-    uint32_t n;
+    uint32_t n, n_queries;
     struct vk_slot slot[SLOTS];
 };
 
 struct vk_profile {
     bool serial;
+    bool joined;              /* one timestamp between two commands with a barrier between them */
     bool host_timed;          /* the queue has no timestamps: one kernel a submission */
     bool calibrated;
     uint64_t mask, reference; /* of the timestamps; the last one seen, unwrapped */
@@ -120,7 +126,7 @@ void vk_profile_begin(struct vk_device *dev, struct vk_submission *s)
     if (!dev->profile || dev->profile->host_timed)
         return;
     struct vk_slots *slots = slots_of(dev, s);
-    slots->n = 0;
+    slots->n = slots->n_queries = 0;
     dev->fn.vkCmdResetQueryPool(s->cmd, slots->queries, 0, 2 * SLOTS);
 }
 
@@ -149,20 +155,25 @@ uint32_t vk_profile_open(struct vk_device *dev, VkCommandBuffer cmd, enum rt_eve
     uint32_t slot = slots->n++;
     bool barrier = p->serial || dev->statistics.barriers != p->barriers;
     p->barriers = dev->statistics.barriers;
-    slots->slot[slot] = (struct vk_slot){event, barrier};
+    bool joined = p->joined && barrier && slot > 0;
+    slots->slot[slot] = (struct vk_slot){event, joined ? BEFORE : slots->n_queries++, 0, barrier};
     if (p->serial) {
         const VkPipelineStageFlags all = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
         dev->fn.vkCmdPipelineBarrier(cmd, all, all, 0, 0, NULL, 0, NULL, 0, NULL);
     }
-    dev->fn.vkCmdWriteTimestamp(cmd, p->serial ? VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT : VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, slots->queries,
-                                2 * slot);
+    if (!joined)
+        dev->fn.vkCmdWriteTimestamp(cmd, p->serial ? VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT : VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT, slots->queries,
+                                    slots->slot[slot].begin);
     return slot;
 }
 
 void vk_profile_close(struct vk_device *dev, VkCommandBuffer cmd, uint32_t slot)
 {
-    if (slot != VK_NO_SLOT)
-        dev->fn.vkCmdWriteTimestamp(cmd, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, slots_of(dev, &dev->ring[dev->current])->queries, 2 * slot + 1);
+    if (slot == VK_NO_SLOT)
+        return;
+    struct vk_slots *slots = slots_of(dev, &dev->ring[dev->current]);
+    slots->slot[slot].end = slots->n_queries++;
+    dev->fn.vkCmdWriteTimestamp(cmd, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, slots->queries, slots->slot[slot].end);
 }
 
 bool vk_profile_alone(const struct vk_device *dev) { return dev->profile && dev->profile->host_timed; }
@@ -188,14 +199,14 @@ static void read_slots(struct vk_device *dev, struct vk_submission *s, double do
     struct vk_profile *p = dev->profile;
     struct vk_slots *slots = slots_of(dev, s);
     static uint64_t ticks[2 * SLOTS]; /* one thread at a time uses devices; a stack is no place for 16 KiB everywhere */
-    if (!slots->n || dev->fn.vkGetQueryPoolResults(dev->handle, slots->queries, 0, 2 * slots->n, 2 * slots->n * sizeof *ticks, ticks,
+    if (!slots->n || dev->fn.vkGetQueryPoolResults(dev->handle, slots->queries, 0, slots->n_queries, slots->n_queries * sizeof *ticks, ticks,
                                                    sizeof *ticks, VK_QUERY_RESULT_64_BIT) != VK_SUCCESS)
         return; /* the events stay without times */
-    double first = INFINITY;
+    double first = INFINITY, before = 0;
     for (uint32_t i = 0; i < slots->n; i++) {
         struct rt_event *e = rt_trace_event(dev->base.trace, slots->slot[i].event);
-        e->begin = seconds_of(dev, ticks[2 * i]);
-        e->end = seconds_of(dev, ticks[2 * i + 1]);
+        e->begin = slots->slot[i].begin == BEFORE ? before : seconds_of(dev, ticks[slots->slot[i].begin]);
+        before = e->end = seconds_of(dev, ticks[slots->slot[i].end]);
         if (slots->slot[i].behind_barrier && e->begin < p->latest_end)
             e->begin = p->latest_end < e->end ? p->latest_end : e->end;
         p->latest_end = e->end > p->latest_end ? e->end : p->latest_end;
@@ -225,7 +236,7 @@ enum rt_status vk_trace_begin(struct rt_device *base, bool serial, struct rt_err
     if (!p)
         return rt_fail(err, RT_NO_MEMORY, "no memory to trace with");
     uint32_t bits = dev->physical.timestamp_bits;
-    *p = (struct vk_profile){.serial = serial, .host_timed = bits == 0, .mask = bits >= 64 ? UINT64_MAX : (1ull << bits) - 1,
+    *p = (struct vk_profile){.serial = serial, .joined = base->info.class_ == RT_CLASS_CPU && dev->physical.clamp.joined, .host_timed = bits == 0, .mask = bits >= 64 ? UINT64_MAX : (1ull << bits) - 1,
                              .latest_end = -INFINITY, .low = -INFINITY, .high = INFINITY};
     dev->profile = p;
     for (int i = 0; i < VK_RING; i++) {
