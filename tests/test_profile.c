@@ -127,7 +127,12 @@ START_TEST(the_figures_of_a_step_agree)
             return;
     }
     cJSON *json = program_json(program(TRAIN "--out a --device %s --max-steps 4 --json %s", device, ways[_i].mode));
-    const cJSON *profile = cJSON_GetObjectItem(json, "profile"), *steps;
+    const cJSON *profile = cJSON_GetObjectItem(json, "profile"), *steps, *start = cJSON_GetObjectItem(profile, "start");
+    ck_assert_int_ge(cJSON_GetArraySize(cJSON_GetObjectItem(start, "phases")), 5);
+    named(cJSON_GetObjectItem(start, "phases"), "name", "reading the data");
+    double phases_of_start = sum_of(cJSON_GetObjectItem(start, "phases"), "seconds");
+    ck_assert_msg(phases_of_start > 0.8 * number(start, "seconds") && phases_of_start <= 1.001 * number(start, "seconds"), "phases of %g s in a start of %g", phases_of_start,
+                  number(start, "seconds"));
     ck_assert_ptr_nonnull(profile);
     check_profile(profile, "step", host, 3, 5);
     steps = named(cJSON_GetObjectItem(profile, "profiles"), "of", "step");

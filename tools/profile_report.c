@@ -125,9 +125,23 @@ static void print_root(const struct profiling *p, struct mosld_profile_root *roo
         fprintf(stderr, "  %llu events found no memory and are missing\n", (unsigned long long)part->dropped);
 }
 
+static double start_seconds(const struct profiling *p) { return p->phase[p->n_phases - 1].end - p->phase[0].begin; }
+
+static void print_start(const struct profiling *p)
+{
+    if (!p->begun || !p->n_phases)
+        return;
+    fprintf(stderr, "\nstart: %.3f s to the first step\n", start_seconds(p));
+    for (uint32_t i = 0; i < p->n_phases; i++)
+        fprintf(stderr, "    %-42s %11.3f ms\n", p->phase[i].name, 1e3 * (p->phase[i].end - p->phase[i].begin));
+    if (p->start_build > 0)
+        fprintf(stderr, "    %-42s %11.3f ms\n", "  of which building pipelines", 1e3 * p->start_build);
+}
+
 void profiling_print(struct profiling *p)
 {
     const struct rt_device_info *info = rt_device_info(p->dev);
+    print_start(p);
     for (uint32_t i = 0; i < p->profile.n_roots; i++)
         print_root(p, &p->profile.roots[i]);
     fprintf(stderr, "\ndevice %s (%s), clock: %s%s\n", info->name, info->driver, p->clock,
@@ -213,6 +227,18 @@ cJSON *profiling_json(struct profiling *p)
     cJSON *memory = cJSON_AddObjectToObject(json, "memory");
     for (uint32_t i = 0; i < p->n_memory; i++)
         cJSON_AddNumberToObject(memory, p->memory[i].purpose, (double)p->memory[i].peak);
+    if (p->begun && p->n_phases) {
+        cJSON *start = cJSON_AddObjectToObject(json, "start"), *phases;
+        cJSON_AddNumberToObject(start, "seconds", start_seconds(p));
+        cJSON_AddNumberToObject(start, "build_seconds", p->start_build);
+        phases = cJSON_AddArrayToObject(start, "phases");
+        for (uint32_t i = 0; i < p->n_phases; i++) {
+            cJSON *phase = cJSON_CreateObject();
+            cJSON_AddStringToObject(phase, "name", p->phase[i].name);
+            cJSON_AddNumberToObject(phase, "seconds", p->phase[i].end - p->phase[i].begin);
+            cJSON_AddItemToArray(phases, phase);
+        }
+    }
     cJSON *list = cJSON_AddArrayToObject(json, "profiles");
     for (uint32_t i = 0; i < p->profile.n_roots; i++)
         cJSON_AddItemToArray(list, root_json(p, &p->profile.roots[i]));

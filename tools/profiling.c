@@ -4,6 +4,7 @@
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 const char *const profiling_modes[] = {"off", "on", "serial", NULL};
 
@@ -27,9 +28,47 @@ enum rt_status profiling_params(const struct profiling_options *o, struct rt_dev
     return o->capture ? parse_range(o->capture, &first, &last, err) : RT_OK;
 }
 
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void end_phase(struct profiling *p, double at)
+{
+    if (p->n_phases && p->phase[p->n_phases - 1].end == 0)
+        p->phase[p->n_phases - 1].end = at;
+}
+
+void profiling_phase(struct profiling *p, const char *name)
+{
+    double now = seconds_now();
+    if (p->begun || (name && p->n_phases && p->phase[p->n_phases - 1].name == name))
+        return;
+    end_phase(p, now);
+    if (name && p->n_phases < PROFILING_PHASES)
+        p->phase[p->n_phases++] = (struct profiling_phase){.name = name, .begin = now};
+}
+
+/* The first step: what came before it was the start. */
+static void end_start(struct profiling *p, const struct rt_window *w)
+{
+    double root = w->scopes[w->root].begin, origin = seconds_now() - rt_trace_now(p->dev);
+    p->begun = true;
+    end_phase(p, origin + root);
+    for (uint32_t i = 0; i < w->n_events; i++)
+        if (w->events[i].kind == RT_EVENT_BUILD && w->events[i].end > w->events[i].begin && w->events[i].end <= root)
+            p->start_build += w->events[i].end - w->events[i].begin;
+    for (uint32_t i = 0; p->chrome && i < p->n_phases; i++)
+        mosld_chrome_span(p->chrome, p->phase[i].name, p->phase[i].begin - origin, p->phase[i].end - origin);
+}
+
 static void on_window(void *user, const struct rt_window *w)
 {
     struct profiling *p = user;
+    if (!p->begun && w->root != RT_NO_SCOPE)
+        end_start(p, w);
     if (p->mode)
         mosld_profile_add(&p->profile, w);
     if (p->chrome)
@@ -47,7 +86,7 @@ enum rt_status profiling_start(struct profiling *p, const struct profiling_optio
     }
     mosld_profile_init(&p->profile, dev);
     if (o->trace)
-        RT_TRY(mosld_chrome_open(o->trace, dev, &p->chrome, err));
+        RT_TRY(mosld_chrome_open(o->trace, dev, p->n_phases ? seconds_now() - p->phase[0].begin : 0, &p->chrome, err));
     if (!o->trace && !p->mode)
         return RT_OK;
     return rt_trace_start(dev, &(struct rt_trace_params){.serial = p->mode == PROFILING_SERIAL, .window = on_window, .user = p}, err);

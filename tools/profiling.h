@@ -41,6 +41,8 @@ struct profiling_options {
         .help = "name everything for debuggers, also where none says that it is attached" \
     }
 
+#define PROFILING_PHASES 16
+
 struct profiling {
     struct rt_device *dev;      /* NULL: not started */
     const char *scope;          /* outermost scopes that --capture means; NULL: all. Set before the start */
@@ -50,6 +52,13 @@ struct profiling {
     struct mosld_peaks peaks;
     bool has_peaks, ended, reported;
     char clock[64];
+    struct profiling_phase {
+        const char *name;
+        double begin, end; /* seconds of CLOCK_MONOTONIC; end 0: it runs */
+    } phase[PROFILING_PHASES];
+    uint32_t n_phases;
+    bool begun;           /* the first step has begun: the start is over */
+    double start_build;   /* seconds of the last phase in which pipelines were built */
     struct {
         char purpose[48];
         uint64_t peak;
@@ -57,6 +66,8 @@ struct profiling {
     uint32_t n_memory;
 };
 
+/* The start has come to something else, which `name`, a literal, says; NULL: to nothing that is named. Costs a look at the clock, also without a profile. */
+void profiling_phase(struct profiling *p, const char *name);
 /* What the device has to be opened with. RT_USAGE: --capture is no range. */
 enum rt_status profiling_params(const struct profiling_options *o, struct rt_device_params *params, struct rt_error *err);
 /* Begins, on a device that was just opened. Nothing where nothing was asked for. */

@@ -42,13 +42,16 @@ enum rt_status session_open_file(struct session *s, const struct session_options
 {
     if (!*o->model)
         return rt_fail(err, RT_USAGE, "--model is empty: give a Hugging Face directory or a .gguf file");
+    profiling_phase(&s->profiling, "opening the model");
     RT_TRY(hub_resolve(o->model, &s->path, err));
     RT_TRY(o->plan ? mosld_model_file_open_shapes(s->path, &s->file, err) : mosld_model_file_open(s->path, &s->file, err));
     const struct gguf *gguf = mosld_model_file_gguf(s->file);
+    profiling_phase(&s->profiling, "opening the tokenizer");
     enum rt_status st = gguf ? mosld_tokenizer_open_gguf(gguf, &s->tokenizer, &s->why_no_tokenizer)
                              : mosld_tokenizer_open_dir(s->path, &s->tokenizer, &s->why_no_tokenizer);
     if (st)
         s->tokenizer = NULL;
+    profiling_phase(&s->profiling, NULL);
     return open_chat(s, o, err);
 }
 
@@ -77,9 +80,11 @@ enum rt_status session_open_device(struct session *s, const struct session_optio
         .name = o->device, .threads = (int)o->threads, .memory_limit = (uint64_t)(o->memory_limit * 1048576),
         .precision = (enum rt_precision)o->matmul_precision};
     RT_TRY(profiling_params(&o->profiling, &params, err));
+    profiling_phase(&s->profiling, "opening the device");
     RT_TRY(rt_device_open(&params, &s->dev, err));
     if (o->tuning)
         mosld_tuning_load(s->dev);
+    profiling_phase(&s->profiling, "planning, loading weights, building pipelines");
     return profiling_start(&s->profiling, &o->profiling, s->dev, err);
 }
 

@@ -35,6 +35,7 @@ static enum rt_status load_tasks(struct training *t, const struct option_list *l
                                  uint64_t limit, struct mosld_task **tasks, struct mosld_train_task **views, size_t *n,
                                  struct rt_error *err)
 {
+    profiling_phase(&t->s.profiling, "reading the data"); /* also of validation: one phase */
     *tasks = calloc(list->n + 1, sizeof **tasks);
     *views = calloc(list->n + 1, sizeof **views);
     if (!*tasks || !*views)
@@ -127,6 +128,7 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
     if (mosld_has_router(&a))
         fprintf(stderr, "  note       a mixture cannot be merged into the model, and only mosld runs it\n");
     t->steps = p->steps;
+    profiling_phase(&t->s.profiling, "loading weights, building pipelines");
 }
 
 static void on_step(void *user, const struct mosld_train_progress *p)

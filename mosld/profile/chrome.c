@@ -17,6 +17,7 @@ struct mosld_chrome {
     char *path;
     bool any, host;
     unsigned lanes, flights; /* of the device and of submissions, that are named already */
+    double before;           /* seconds: mosld_chrome_open */
     double clear;            /* seconds up to which the device's first row is taken */
 };
 
@@ -46,7 +47,7 @@ static void begin_event(struct mosld_chrome *c, char phase, int pid, int tid, co
 
 static void put_times(struct mosld_chrome *c, double begin, double end)
 {
-    fprintf(c->file, ",\"ts\":%.3f,\"dur\":%.3f", 1e6 * begin, end > begin ? 1e6 * (end - begin) : 0.0);
+    fprintf(c->file, ",\"ts\":%.3f,\"dur\":%.3f", 1e6 * (begin + c->before), end > begin ? 1e6 * (end - begin) : 0.0);
 }
 
 static void name_row(struct mosld_chrome *c, const char *what, int pid, int tid, const char *name)
@@ -146,7 +147,7 @@ static void add_counters(struct mosld_chrome *c, const struct rt_window *w)
         if (!isfinite(w->counters[i].value))
             continue;
         begin_event(c, 'C', PROGRAM, 0, w->counters[i].name, -1);
-        fprintf(c->file, ",\"ts\":%.3f,\"args\":{", 1e6 * w->counters[i].at);
+        fprintf(c->file, ",\"ts\":%.3f,\"args\":{", 1e6 * (w->counters[i].at + c->before));
         put_text(c->file, w->counters[i].unit);
         fprintf(c->file, ":%.9g}}", w->counters[i].value);
     }
@@ -214,6 +215,13 @@ static void add_device(struct mosld_chrome *c, const struct rt_window *w)
     free(reach);
 }
 
+void mosld_chrome_span(struct mosld_chrome *c, const char *name, double begin, double end)
+{
+    begin_event(c, 'X', PROGRAM, SCOPES, name, -1);
+    put_times(c, begin, end);
+    fputs("}", c->file);
+}
+
 void mosld_chrome_add(struct mosld_chrome *c, const struct rt_window *w)
 {
     add_scopes(c, w);
@@ -226,7 +234,7 @@ void mosld_chrome_add(struct mosld_chrome *c, const struct rt_window *w)
 
 /* ---- beginning and end ---- */
 
-enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, struct mosld_chrome **out, struct rt_error *err)
+enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, double before, struct mosld_chrome **out, struct rt_error *err)
 {
     struct mosld_chrome *c = *out = calloc(1, sizeof *c);
     if (!c || !(c->path = strdup(path)))
@@ -236,6 +244,7 @@ enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, 
         return rt_fail(err, RT_BAD_FILE, "%s: the trace cannot be written: %s", path, strerror(errno));
     c->host = rt_device_kind(dev) == RT_HOST;
     c->clear = -INFINITY;
+    c->before = before;
     fputs("[\n", c->file);
     name_row(c, "process_name", PROGRAM, 0, "mosld");
     order(c, PROGRAM, PROGRAM);

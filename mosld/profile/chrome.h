@@ -12,8 +12,10 @@
 
 struct mosld_chrome;
 
-/* Creates the file. RT_BAD_FILE: it cannot be written. */
-enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, struct mosld_chrome **out, struct rt_error *err);
+/* Creates the file. `before`: seconds from the start of what is shown to the start of the trace. RT_BAD_FILE: it cannot be written. */
+enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, double before, struct mosld_chrome **out, struct rt_error *err);
+/* What the program did outside of scopes, in seconds from the start of the trace, at least -before. */
+void mosld_chrome_span(struct mosld_chrome *c, const char *name, double begin, double end);
 /* A window of rt_trace_start: appended. What cannot be written is told at the end. */
 void mosld_chrome_add(struct mosld_chrome *c, const struct rt_window *window);
 /* Ends the file and frees *c. RT_FAILED: not all could be written. NULL and *c == NULL are fine. */
