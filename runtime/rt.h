@@ -53,6 +53,7 @@ struct rt_limits {
     uint32_t max_size[3];
     uint32_t max_groups[3];
     uint32_t subgroup_size;
+    uint32_t subgroup_sizes[2]; /* the least and the most of the powers of two that MOSLD_CAPS=subgroup=N can force */
     uint32_t matrix[3];       /* with RT_CAP_COOPERATIVE_MATRIX: M, N and K of f16 inputs and f32 sums */
     uint32_t matrix_subgroup; /* and the size of the subgroups that share one */
 };

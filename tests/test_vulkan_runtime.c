@@ -456,7 +456,8 @@ END_TEST
 
 START_TEST(clamps_are_read)
 {
-    static const char *const wrong[] = {"nonsense", "-nonsense", "shared", "shared=", "shared=x", "shared=-4", "shared=0", "colour=4", "minimal,oops"};
+    static const char *const wrong[] = {"nonsense", "-nonsense", "shared", "shared=", "shared=x", "shared=-4", "shared=0", "colour=4", "minimal,oops",
+                                         "subgroup=12", "subgroup=256", "subgroup=0", "subgroup=8,-subgroup", "minimal,subgroup=8"};
     struct caps_clamp clamp;
     struct rt_error err;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

@@ -72,12 +72,15 @@ static void print_caps(const char *title, uint32_t bits)
 static void print_vulkan(const struct rt_device_info *d, uint32_t clamped)
 {
     const struct rt_limits *l = &d->limits;
+    char sizes[48] = "";
+    if (l->subgroup_sizes[0] < l->subgroup_sizes[1])
+        snprintf(sizes, sizeof sizes, " (%u to %u can be forced)", l->subgroup_sizes[0], l->subgroup_sizes[1]);
     printf(
         "    limits        binding %.0f MiB, buffer %.0f MiB, allocation %.0f MiB, offsets of %u, %u storage buffers,\n"
-        "                  %u bytes of push constants, %u KiB shared, %u invocations (%u x %u x %u), subgroup %u\n",
+        "                  %u bytes of push constants, %u KiB shared, %u invocations (%u x %u x %u), subgroup %u%s\n",
         (double)l->max_range / (1 << 20), (double)l->max_buffer / (1 << 20), (double)l->max_allocation / (1 << 20),
         l->offset_align, l->max_storage_buffers, l->max_push, l->max_shared / 1024, l->max_invocations, l->max_size[0],
-        l->max_size[1], l->max_size[2], l->subgroup_size);
+        l->max_size[1], l->max_size[2], l->subgroup_size, sizes);
     print_caps("used", d->caps);
     if (clamped)
         print_caps("clamped", clamped);
@@ -125,6 +128,7 @@ static cJSON *limits_json(const struct rt_limits *l)
     cJSON_AddItemToObject(
         o, "max_groups", cJSON_CreateDoubleArray((double[3]){l->max_groups[0], l->max_groups[1], l->max_groups[2]}, 3));
     cJSON_AddNumberToObject(o, "subgroup_size", l->subgroup_size);
+    cJSON_AddItemToObject(o, "subgroup_sizes", cJSON_CreateDoubleArray((double[2]){l->subgroup_sizes[0], l->subgroup_sizes[1]}, 2));
     return o;
 }
 

@@ -76,6 +76,12 @@ static enum rt_status limit(const char *name, const char *text, struct caps_clam
     unsigned long long value = strtoull(text, &end, 10);
     if (end == text || *end || *text == '-' || value == 0)
         return rt_fail(err, RT_USAGE, "MOSLD_CAPS: %s=%s: the value must be a whole number of at least 1", name, text);
+    if (strcmp(name, "subgroup") == 0) {
+        if (value > 128 || (value & (value - 1)))
+            return rt_fail(err, RT_USAGE, "MOSLD_CAPS: subgroup=%s: sizes of subgroups are powers of two up to 128", text);
+        out->subgroup = (uint32_t)value;
+        return RT_OK;
+    }
     uint32_t small = value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
     if (strcmp(name, "shared") == 0)
         l->max_shared = small;
@@ -95,7 +101,7 @@ static enum rt_status limit(const char *name, const char *text, struct caps_clam
         l->memory = value;
     else
         return rt_fail(err, RT_USAGE, "MOSLD_CAPS: there is no limit '%s'; there are shared, range, push, invocations, buffers (bound by a "
-                       "kernel), buffer, allocation and memory (bytes)", name);
+                       "kernel), buffer, allocation and memory (bytes), and subgroup (forces a size)", name);
     return RT_OK;
 }
 
@@ -132,6 +138,8 @@ enum rt_status caps_parse(const char *text, struct caps_clamp *out, struct rt_er
         if (*word)
             st = parse_word(word, out, err);
     free(copy);
+    if (st == RT_OK && out->subgroup && !(out->keep & RT_CAP_SUBGROUP))
+        return rt_fail(err, RT_USAGE, "MOSLD_CAPS: subgroup=%u forces a size of subgroups, and the rest of it takes subgroups away", out->subgroup);
     return st;
 }
 

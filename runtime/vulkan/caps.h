@@ -3,7 +3,10 @@
  *     MOSLD_CAPS=minimal                                    the floor: only what Vulkan 1.2 guarantees
  *     MOSLD_CAPS=-fp16,-subgroup,shared=16384,range=134217728
  *
- * -WORD takes a capability away, NAME=VALUE lowers a limit (a larger value than the device's changes nothing). Pure C. */
+ *     MOSLD_CAPS=subgroup=16                                every pipeline is built for subgroups of 16
+ *
+ * -WORD takes a capability away, NAME=VALUE lowers a limit (a larger value than the device's changes nothing). subgroup=N is no limit but forces
+ * one of the sizes that the device offers (rt_limits.subgroup_sizes); a device that does not offer it is left out, by name. Pure C. */
 #ifndef RT_VULKAN_CAPS_H
 #define RT_VULKAN_CAPS_H
 
@@ -14,6 +17,7 @@ struct caps_clamp {
     bool int16;    /* shaderInt16 may be used */
     bool joined;   /* a processor's driver takes one timestamp between two kernels, else two as a GPU does */
     bool mapped;   /* device memory that the host sees may be written directly, else always through staging */
+    uint32_t subgroup; /* the size that is forced; 0: the driver's choice */
     bool unified;  /* memory that device and host share may be taken for that; else it is as if it were a GPU's with resizable BAR */
     struct rt_limits limits; /* upper bounds; offset_align is a lower bound */
 };

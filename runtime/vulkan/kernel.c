@@ -94,6 +94,9 @@ static bool device_can(const struct vk_device *dev, struct vk_kernel *k)
         REFUSE("it needs %u bytes of push constants and the device has %u", push, l->max_push);
     if (invocations == 0 || invocations > l->max_invocations)
         REFUSE("its workgroups have %llu invocations and the device allows %u", (unsigned long long)invocations, l->max_invocations);
+    if (dev->physical.forced_subgroup && invocations > (uint64_t)dev->physical.forced_subgroup * dev->physical.most_subgroups)
+        REFUSE("its workgroups have %llu invocations and the device allows %u subgroups of %u, the size that MOSLD_CAPS forces",
+               (unsigned long long)invocations, dev->physical.most_subgroups, dev->physical.forced_subgroup);
     for (int i = 0; i < 3; i++)
         if (n->local_size[i] > l->max_size[i])
             REFUSE("its workgroups are %u wide in dimension %d and the device allows %u", n->local_size[i], i, l->max_size[i]);
@@ -258,10 +261,10 @@ static VkResult build(struct vk_device *dev, struct vk_kernel *k)
         return r;
     VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT size = {
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
-        .requiredSubgroupSize = dev->base.info.limits.matrix_subgroup,
+        .requiredSubgroupSize = dev->physical.forced_subgroup ? dev->physical.forced_subgroup : dev->base.info.limits.matrix_subgroup,
     };
-    bool sized = k->needs.caps & RT_CAP_COOPERATIVE_MATRIX && dev->base.info.caps & RT_CAP_SUBGROUP_SIZE &&
-                 size.requiredSubgroupSize != dev->base.info.limits.subgroup_size;
+    bool sized = dev->physical.forced_subgroup || (k->needs.caps & RT_CAP_COOPERATIVE_MATRIX && dev->base.info.caps & RT_CAP_SUBGROUP_SIZE &&
+                                                   size.requiredSubgroupSize != dev->base.info.limits.subgroup_size);
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .flags = (k->divided ? VK_PIPELINE_CREATE_DISPATCH_BASE_BIT : 0) |

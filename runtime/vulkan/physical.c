@@ -269,6 +269,28 @@ static void describe_features(const struct vk_instance *instance, VkPhysicalDevi
         out->info.caps |= RT_CAP_TIMESTAMPS;
 }
 
+/* Sizes of subgroups: which there are, and the one that the clamp wants of every pipeline. */
+static enum rt_status choose_subgroup(const struct properties *p, struct vk_physical *out, struct rt_error *err)
+{
+    struct rt_limits *l = &out->info.limits;
+    uint32_t wanted = out->clamp.subgroup, usual = p->v11.subgroupSize;
+    bool sized = out->info.caps & RT_CAP_SUBGROUP_SIZE && p->size_control.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    l->subgroup_sizes[0] = sized ? p->size_control.minSubgroupSize : usual;
+    l->subgroup_sizes[1] = sized ? p->size_control.maxSubgroupSize : usual;
+    if (!wanted)
+        return RT_OK;
+    if (!(out->info.caps & RT_CAP_SUBGROUP) || wanted < l->subgroup_sizes[0] || wanted > l->subgroup_sizes[1])
+        return rt_fail(err, RT_NO_DEVICE, "MOSLD_CAPS: subgroup=%u: %s offers subgroups of %u to %u", wanted, out->info.name, l->subgroup_sizes[0],
+                       l->subgroup_sizes[1]);
+    l->subgroup_size = wanted;
+    l->matrix_subgroup = l->matrix_subgroup ? wanted : 0;
+    if (sized) {
+        out->forced_subgroup = wanted;
+        out->most_subgroups = p->size_control.maxComputeWorkgroupSubgroups;
+    }
+    return RT_OK;
+}
+
 enum rt_status vk_physical_describe(const struct vk_instance *instance, VkPhysicalDevice handle,
                                     const struct caps_clamp *clamp, struct vk_physical *out, struct rt_error *err)
 {
@@ -290,6 +312,7 @@ enum rt_status vk_physical_describe(const struct vk_instance *instance, VkPhysic
     fill_info(&p, &out->info);
     describe_features(instance, handle, &e, &p, out);
     free(e.list);
+    RT_TRY(choose_subgroup(&p, out, err));
     out->driver_version = p.core.properties.driverVersion;
     out->noncoherent_atom = p.core.properties.limits.nonCoherentAtomSize ? p.core.properties.limits.nonCoherentAtomSize : 1;
     memcpy(out->cache_uuid, p.core.properties.pipelineCacheUUID, sizeof out->cache_uuid);

@@ -70,6 +70,8 @@ struct vk_physical {
     uint32_t timestamp_bits;    /* 0: the queue has none, or they are not to be used */
     double timestamp_period;    /* seconds a tick */
     uint32_t subgroup_ops;      /* VkSubgroupFeatureFlags */
+    uint32_t forced_subgroup;   /* the size that every pipeline is built for; 0: the driver's choice */
+    uint32_t most_subgroups;    /* of a workgroup, where a size is forced */
     uint32_t driver_version;
     uint8_t cache_uuid[16];
     bool executables;           /* VK_KHR_pipeline_executable_properties is there and works */
