@@ -268,6 +268,27 @@ static bool wanted(const struct op_variant *v)
     return !prefix || strncmp(v->name, prefix, strlen(prefix)) == 0;
 }
 
+static bool chosen_alone(void)
+{
+    const char *which = getenv("MOSLD_TEST_VARIANTS");
+    ck_assert_msg(!which || strcmp(which, "chosen") == 0 || strcmp(which, "all") == 0, "MOSLD_TEST_VARIANTS is %s, and can be all or chosen", which);
+    return which && strcmp(which, "chosen") == 0;
+}
+
+static bool runs(const struct rt_device *dev, const struct op_variant *v, const struct op_case *c)
+{
+    return op_can_run(dev, v) && (!v->applies || v->applies(c->push));
+}
+
+/* The last of the table that it can run. */
+static const struct op_variant *plainest(const struct rt_device *dev, const struct op *op, const struct op_case *c)
+{
+    for (uint32_t i = op->n_variants; i-- > 0;)
+        if (runs(dev, &op->variants[i], c))
+            return &op->variants[i];
+    return NULL;
+}
+
 static void run_rounding(const struct op *op, const struct op_case *c, const struct content *content)
 {
     for (uint32_t i = 0; i < op->n_variants; i++) {
@@ -275,7 +296,7 @@ static void run_rounding(const struct op *op, const struct op_case *c, const str
         if (v->rounding == 0 || v->kind != RT_VULKAN || !wanted(v) || (v->applies && !v->applies(c->push)))
             continue;
         struct rt_device *dev = rounding_device();
-        if (!op_can_run(dev, v) || op_can_run(test_vulkan(), v))
+        if (!op_can_run(dev, v) || op_can_run(test_vulkan(), v) || (chosen_alone() && v != op_choose(dev, op, c->push)))
             continue;
         run_variant(dev, op, v, c, content);
         test_check_validation(dev);
@@ -284,10 +305,12 @@ static void run_rounding(const struct op *op, const struct op_case *c, const str
 
 static void run_device(struct rt_device *dev, const struct op *op, const struct op_case *c, const struct content *content)
 {
-    ck_assert_msg(op->optional || op_choose(dev, op, c->push) != NULL, "%s (%s): %s can run no variant", op->name, c->label, rt_device_info(dev)->name);
+    const struct op_variant *first = op_choose(dev, op, c->push), *last = plainest(dev, op, c);
+    ck_assert_msg(op->optional || first != NULL, "%s (%s): %s can run no variant", op->name, c->label, rt_device_info(dev)->name);
+    bool all = !chosen_alone();
     for (uint32_t i = 0; i < op->n_variants; i++) {
         const struct op_variant *v = &op->variants[i];
-        if (wanted(v) && op_can_run(dev, v) && (!v->applies || v->applies(c->push)))
+        if (wanted(v) && runs(dev, v, c) && (all || v == first || v == last))
             run_variant(dev, op, v, c, content);
     }
     test_check_validation(dev);
@@ -303,7 +326,8 @@ void op_test_run(const struct op *op, const struct op_case *c)
         ref[i] = content[i].ref;
     }
     op->ref(ref, c->push);
-    run_device(test_host(), op, c, content);
+    if (!test_vulkan() || !chosen_alone())
+        run_device(test_host(), op, c, content);
     if (test_vulkan()) {
         run_device(test_vulkan(), op, c, content);
         run_rounding(op, c, content);

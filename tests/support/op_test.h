@@ -35,7 +35,8 @@ struct rt_device *test_vulkan(void);
 
 /* Runs the case on the host and on Vulkan and fails the running Check test with op, variant, binding, index, wanted and got. Also fails
  * when no host variant exists, when the device's first choice is none, or when the validation layer said anything. The environment MOSLD_TEST_VARIANT=PREFIX leaves out
- * variants of other names. Words (OP_U32) must be equal. */
+ * variants of other names. With MOSLD_TEST_VARIANTS=chosen and a Vulkan device, two variants run there and none on the host: the one that the device takes, and the
+ * last of the table that it can run, which is the plainest. That is what a clamp of MOSLD_CAPS can change. Words (OP_U32) must be equal. */
 void op_test_run(const struct op *op, const struct op_case *c);
 
 /* Pieces of it, for tests of their own making. */
