@@ -1,5 +1,5 @@
 /* shaders/attention.h - parameters of the attention kernels (mosld/ops/attention.h). pos0, window, table and kv_type: 0 but for the cache.
- * from, to: the queries that `lanes` sums dk and dv over in this launch; 0, 0 for all (mosld/ops/attention_bwd.c).
+ * from, to: the queries that dk and dv are summed over in this launch; 0, 0 for all (mosld/ops/attention_bwd.c).
  * kv_type is for the host; kernels are compiled for a type. */
 #ifndef MOSLD_SHADER_ATTENTION_H
 #define MOSLD_SHADER_ATTENTION_H

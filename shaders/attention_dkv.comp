@@ -1,9 +1,10 @@
 #version 450
 // dk and dv of a tile of keys and one key head, summed over its query heads and the queries that see it, in that order;
-// one group does it all, so nothing is added by two. mosld/ops/attention_bwd.c.
+// one group does it all, so nothing is added by two. Of the queries, those of this launch (from, to). mosld/ops/attention_bwd.c.
 #extension GL_GOOGLE_include_directive : require
 #include "attention.h"
 #include "common/attention_tile.glsl"
+#define DQKV_ACCESS // read and written
 #include "common/attention_gradient.glsl"
 
 shared uint key_last[TILE];
@@ -51,6 +52,21 @@ void query_tile(uint head, uint kv_head, uint t0, uint rows, uint j0, uint keys,
     }
 }
 
+// What launches before this one have summed: nothing, where this one has the first query that sees the tile's keys.
+void read_keys(uint kv_head, uint j0, uint keys, uint out0)
+{
+    uint k_col = o_stride + kv_head * p.head_dim;
+    [[unroll]] for (uint c = 0; c < OUT_CHUNKS; c++) {
+        [[unroll]] for (uint i = 0; i < 8; i++) {
+            uint j = row_of(i), d = out0 + c * TILE + col_of(i);
+            if (j < keys && d < p.head_dim) {
+                dk[c][i] = dqkv[(j0 + j) * stride + k_col + d];
+                dv[c][i] = dqkv[(j0 + j) * stride + k_col + p.kv_heads * p.head_dim + d];
+            }
+        }
+    }
+}
+
 void write_keys(uint kv_head, uint j0, uint keys, uint out0)
 {
     uint k_col = o_stride + kv_head * p.head_dim;
@@ -72,13 +88,15 @@ void main()
     uint out0 = gl_WorkGroupID.y * OUT_CHUNKS * TILE;
     for (uint item = gl_WorkGroupID.x; item < items; item += gl_NumWorkGroups.x) {
         uint kv_head = item % p.kv_heads, j0 = item / p.kv_heads * TILE, keys = min(TILE, p.T - j0);
-        uint end = queries_end(j0, keys);
+        uint end = min(queries_end(j0, keys), p.to == 0 ? p.T : p.to);
         [[unroll]] for (uint c = 0; c < OUT_CHUNKS; c++) {
             clear(dk[c]);
             clear(dv[c]);
         }
+        if (p.from > j0)
+            read_keys(kv_head, j0, keys, out0);
         for (uint head = kv_head * share; head < (kv_head + 1) * share; head++)
-            for (uint t0 = j0; t0 < end; t0 += TILE)
+            for (uint t0 = max(j0, p.from); t0 < end; t0 += TILE)
                 query_tile(head, kv_head, t0, min(TILE, p.T - t0), j0, keys, out0);
         write_keys(kv_head, j0, keys, out0);
     }

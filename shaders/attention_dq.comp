@@ -3,6 +3,7 @@
 #extension GL_GOOGLE_include_directive : require
 #include "attention.h"
 #include "common/attention_tile.glsl"
+#define DQKV_ACCESS writeonly
 #include "common/attention_gradient.glsl"
 
 float dq[OUT_CHUNKS][8];

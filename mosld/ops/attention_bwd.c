@@ -283,20 +283,29 @@ static void attention_bwd_host(struct rt_device *dev, void *const *b, const void
 
 /* ---- the descriptor ---- */
 
+/* delta and dq are whole in the first launch; see WINDOW_TURNS. */
+static void only_first(const void *push, uint32_t groups[3])
+{
+    groups[0] = ((const struct attention_push *)push)->from ? 0 : groups[0];
+}
+
 static void grid_delta(const void *push, uint32_t groups[3])
 {
     const struct attention_push *p = push;
     groups[0] = op_groups((uint64_t)p->T * p->heads, 8);
     groups[0] = groups[0] > ATTENTION_MOST_GROUPS ? ATTENTION_MOST_GROUPS : groups[0];
+    only_first(push, groups);
 }
 
 static void grid_q2(const void *push, uint32_t groups[3])
 {
     attention_grid(push, ((const struct attention_push *)push)->heads, 2, groups);
+    only_first(push, groups);
 }
 static void grid_q4(const void *push, uint32_t groups[3])
 {
     attention_grid(push, ((const struct attention_push *)push)->heads, 4, groups);
+    only_first(push, groups);
 }
 static void grid_k2(const void *push, uint32_t groups[3])
 {
@@ -307,31 +316,22 @@ static void grid_k4(const void *push, uint32_t groups[3])
     attention_grid(push, ((const struct attention_push *)push)->kv_heads, 4, groups);
 }
 
-/* delta and dq are whole in the first launch; see WINDOW_TURNS. */
-static void grid_delta_lanes(const void *push, uint32_t groups[3])
-{
-    grid_delta(push, groups);
-    groups[0] = ((const struct attention_push *)push)->from ? 0 : groups[0];
-}
 static void grid_q_lanes(const void *push, uint32_t groups[3])
 {
     attention_lanes_grid(push, ((const struct attention_push *)push)->heads, groups);
-    groups[0] = ((const struct attention_push *)push)->from ? 0 : groups[0];
+    only_first(push, groups);
 }
 static void grid_k_lanes(const void *push, uint32_t groups[3])
 {
     attention_lanes_grid(push, ((const struct attention_push *)push)->kv_heads, groups);
 }
 
-#define DELTA_KERNEL(grid_fn)                                                                                          \
-    {                                                                                                                  \
-        .kernel = {"attention_delta",                                                                                  \
-                   sizeof(struct attention_push),                                                                      \
-                   3,                                                                                                  \
-                   {{"o", RT_READ}, {"d_o", RT_READ}, {"stats", RT_WRITE_BY_GROUPS}}},                                           \
-        .map = {O, D_O, STATS}, .grid = grid_fn, .share = 0.01f                                                        \
-    }
-static const struct op_kernel delta_kernel = DELTA_KERNEL(grid_delta), delta_lanes = DELTA_KERNEL(grid_delta_lanes);
+static const struct op_kernel delta_kernel = {
+    .kernel = {"attention_delta", sizeof(struct attention_push), 3, {{"o", RT_READ}, {"d_o", RT_READ}, {"stats", RT_WRITE_BY_GROUPS}}},
+    .map = {O, D_O, STATS},
+    .grid = grid_delta,
+    .share = 0.01f,
+};
 #define KERNEL(variant, dqkv_access, grid_fn)                                                                          \
     {                                                                                                                  \
         .kernel = {variant,                                                                                            \
@@ -343,11 +343,17 @@ static const struct op_kernel delta_kernel = DELTA_KERNEL(grid_delta), delta_lan
 static const struct op_kernel dq_64 = KERNEL("attention_dq.64", RT_WRITE_BY_GROUPS, grid_q2),
                               dq_128 = KERNEL("attention_dq.128", RT_WRITE_BY_GROUPS, grid_q4),
                               dq_lanes = KERNEL("attention_dq_lanes", RT_READ_WRITE_BY_GROUPS, grid_q_lanes);
-static const struct op_kernel dkv_64 = KERNEL("attention_dkv.64", RT_WRITE_BY_GROUPS, grid_k2),
-                              dkv_128 = KERNEL("attention_dkv.128", RT_WRITE_BY_GROUPS, grid_k4),
+static const struct op_kernel dkv_64 = KERNEL("attention_dkv.64", RT_READ_WRITE_BY_GROUPS, grid_k2),
+                              dkv_128 = KERNEL("attention_dkv.128", RT_READ_WRITE_BY_GROUPS, grid_k4),
                               dkv_lanes = KERNEL("attention_dkv_lanes", RT_READ_WRITE_BY_GROUPS, grid_k_lanes);
 
-static double backward_flops(const void *push) { return 3.5 * attention_flops(push); } /* seven products for two */
+/* Seven products for two, of which four are dk's and dv's: of the queries of this launch. */
+static double backward_flops(const void *push)
+{
+    const struct attention_push *p = push;
+    double part = p->to ? (double)(p->to - p->from) / p->T : 1;
+    return 3.5 * attention_flops(push) * ((p->from ? 0 : 3) + 4 * part) / 7;
+}
 
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = attention_bwd_host},
@@ -356,7 +362,7 @@ static const struct op_variant variants[] = {
      .applies = attention_in_fours,
      .needs = attention_has_lanes,
      .suits = attention_suits_cpu,
-     .kernels = {&delta_lanes, &dq_lanes, &dkv_lanes}},
+     .kernels = {&delta_kernel, &dq_lanes, &dkv_lanes}},
     {.name = "128", .kind = RT_VULKAN, .applies = attention_wide, .kernels = {&delta_kernel, &dq_128, &dkv_128}},
     {.name = "64", .kind = RT_VULKAN, .kernels = {&delta_kernel, &dq_64, &dkv_64}},
 };
@@ -383,17 +389,26 @@ const struct op op_attention_bwd_desc = {
 };
 
 /* llvmpipe ends every loop of an invocation, without a word, once its loops together have turned 65,535 times
- * (matmul_common.h). dk and dv of a key sum over the queries of several heads, in fours of a head's columns, so that sequences of
- * thousands would reach it: the queries are cut into windows, a launch each, which add up in order. */
+ * (matmul_common.h). dk and dv of a key sum over the queries of several heads, so that sequences of thousands would reach it (of hundreds, with many wide
+ * heads a key head): the queries are cut into windows, a launch each, which add up in order and so to the same bits. Elsewhere it bounds how long a
+ * dispatch can be. */
 #define WINDOW_TURNS 60000u
 
 static uint32_t window_of(struct rt_device *dev, const struct attention_push *p)
 {
     const struct op_variant *v = op_choose(dev, &op_attention_bwd_desc, p);
-    if (!v || v->kernels[2] != &dkv_lanes)
+    if (!v || v->kind == RT_HOST)
         return p->T;
-    uint64_t turns = (uint64_t)(p->heads / p->kv_heads) * (p->head_dim + 1), blocks = WINDOW_TURNS / turns;
-    return 16 * (uint32_t)(blocks ? blocks : 1);
+    uint64_t share = p->heads / p->kv_heads, rows = 16, turns = p->head_dim + 1;
+    if (v->kernels[2] != &dkv_lanes) {
+        /* A tile of queries: for each 32 columns of a head four loads of 8 turns and two products of 32; for each of the output a load and a product, twice. */
+        uint64_t chunks = (p->head_dim + TILE - 1) / TILE, outputs = v->kernels[2] == &dkv_64 ? 2 : 4;
+        rows = TILE;
+        turns = 1 + chunks * (1 + 4 * 8 + 2 * TILE) + outputs * 2 * (8 + TILE);
+    }
+    uint64_t blocks = WINDOW_TURNS / (share * turns);
+    blocks = blocks ? blocks : 1;
+    return blocks < p->T / rows + 1 ? (uint32_t)(rows * blocks) : p->T;
 }
 
 enum rt_status op_attention_bwd(struct rt_device *dev, const struct op_attention_bwd *b, struct rt_error *err)

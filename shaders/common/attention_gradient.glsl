@@ -6,7 +6,7 @@
 layout(set = 0, binding = 0, std430) readonly buffer qkv_buffer { float qkv[]; };
 layout(set = 0, binding = 1, std430) readonly buffer d_o_buffer { float d_o[]; };
 layout(set = 0, binding = 2, std430) readonly buffer stats_buffer { uint stats[]; };
-layout(set = 0, binding = 3, std430) writeonly buffer dqkv_buffer { float dqkv[]; };
+layout(set = 0, binding = 3, std430) DQKV_ACCESS buffer dqkv_buffer { float dqkv[]; };
 
 shared float row_lse[TILE], row_delta[TILE];
 
