@@ -7,13 +7,14 @@
 #
 # NAME: lavapipe-22   Mesa 22.3.6, of Debian 12
 #       lavapipe-25   Mesa 25.0.7, of Debian 12's backports
+#       lavapipe-26   Mesa 26.1, of Debian 13's backports, with its C library: programs are started by tools/lavapipe26.sh. It has cooperative matrices
 #       swiftshader   Google's, of Debian's package chromium-common: no 8-bit or 16-bit types, 256 invocations, subgroups of 4
 #
 # Other scripts read it with `.` behind setup.sh and call driver_use. The packages come from the mirror that apt on this machine
 # uses, through an apt state of their own, so that neither root nor a change to the machine is needed.
 # They are unpacked into $WORK/drivers/NAME, and taken from there the next time.
 
-DRIVERS="lavapipe-22 lavapipe-25 swiftshader"
+DRIVERS="lavapipe-22 lavapipe-25 swiftshader lavapipe-26"
 
 # driver_define NAME: sets PACKAGES (package/suite), MEMBERS (what is unpacked of them), LIBRARY (the driver) and DEVICE (part of its name).
 driver_define() {
@@ -31,6 +32,7 @@ driver_define() {
         LIBRARY='usr/lib/chromium/libvk_swiftshader.so'
         DEVICE=SwiftShader
         ;;
+    lavapipe-26) PACKAGES="mesa-vulkan-drivers/trixie-backports" ;; # by tools/lavapipe26.sh
     # Compilers of GPUs: nothing runs on them, see tools/gpu_compilers.sh.
     mesa-25)
         PACKAGES="mesa-vulkan-drivers/bookworm-backports libdrm2/bookworm-backports libdrm-amdgpu1/bookworm-backports"
@@ -107,9 +109,16 @@ driver_fetch() {
 }
 
 # driver_use NAME: fetches it and exports what makes the Vulkan loader and the tests take it and no other. Sets DRIVER_VERSION.
-# Fails, after having said why, where it cannot be had here.
+# Fails, after having said why, where it cannot be had here. LAUNCHER, where it is not empty, has to start each program.
 driver_use() {
     driver_define "$1"
+    LAUNCHER=
+    if [ "$1" = lavapipe-26 ]; then
+        LAUNCHER="sh $ROOT/tools/lavapipe26.sh"
+        $LAUNCHER /bin/true >/dev/null || driver_skip "$1" "tools/lavapipe26.sh cannot start a program" || return
+        DRIVER_VERSION="mesa-vulkan-drivers $(cat "$WORK/drivers/lavapipe-26/version" 2>/dev/null)"
+        return 0
+    fi
     driver_fetch "$1" || return
     # shellcheck disable=SC2086
     library=$(ls "$WORK/drivers/$1"/$LIBRARY)
@@ -128,8 +137,9 @@ driver_use() {
 if [ "$(basename -- "$0")" = drivers.sh ]; then
     set -eu
     . "$(dirname -- "$0")/setup.sh"
-    if [ $# -ne 1 ] || [ "$1" = --help ]; then sed -n '5,10s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+    if [ $# -ne 1 ] || [ "$1" = --help ]; then sed -n '5,11s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
     driver_use "$1"
+    [ -z "$LAUNCHER" ] || die "$1 cannot be chosen in a shell. Start programs by: sh tools/lavapipe26.sh PROGRAM"
     for name in LD_LIBRARY_PATH VK_DRIVER_FILES VK_ICD_FILENAMES MOSLD_TEST_DEVICE; do
         eval "printf \"export %s='%s'\n\" $name \"\$$name\""
     done

@@ -33,6 +33,7 @@ fetch() {
     (cd "$APT/cache/archives" && apt_private download vulkan-validationlayers) >>"$APT/log" 2>&1 || die "SKIPPED: no validation layer: $(tail -n 1 "$APT/log")"
     for package in "$APT"/cache/archives/*.deb; do
         dpkg-deb -x "$package" "$FOLDER.part"
+        case $package in */mesa-vulkan-drivers_*) dpkg-deb -f "$package" Version >"$FOLDER.part/version" ;; esac
     done
     rm -rf "$APT"
     mv "$FOLDER.part" "$FOLDER"
