@@ -271,6 +271,7 @@ void *rt_host_scratch(struct rt_device *dev, int worker, size_t size);
 
 struct rt_statistics {
     uint64_t dispatches, barriers, submissions, pipelines_built;
+    uint64_t parts_added;          /* of the dispatches: those that cutting long ones added */
     double device_seconds;     /* sum of the submissions' own times, by timestamps where the queue has them */
     double longest_submission; /* seconds */
     uint32_t durations[RT_DURATIONS]; /* submissions that took up to 1e-6 2^(i / 4) s, and longer than the class before */

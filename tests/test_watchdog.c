@@ -3,6 +3,7 @@
 #include "runtime/vulkan/divide.h"
 #include "runtime/vulkan/reflect.h"
 #include "runtime/vulkan/shaders.h"
+#include "shaders/test_push.h"
 #include "tests/support/op_test.h"
 #include "tests/support/program.h"
 #include "tests/support/skip.h"
@@ -132,6 +133,72 @@ START_TEST(a_long_dispatch_is_cut)
 }
 END_TEST
 
+/* ---- a device that is slower than was thought ---- */
+
+static const struct rt_kernel slow_kernel = {"test_slow", sizeof(struct test_push), 1, {{"x", RT_READ_WRITE_BY_GROUPS}}};
+
+/* Asked for as next to no work: the first submission is too long, and as soon as it has been seen to be, the same work comes in parts, to the same
+ * bits. Without timestamps too. */
+START_TEST(the_cut_adapts_at_once)
+{
+    enum { GROUPS = 64, ITEMS = GROUPS * 64 };
+    static float x[2][ITEMS];
+    struct rt_device_params params = {.validate = true, .submit_budget = 0.002};
+    struct rt_device *dev = vk_test_open(_i ? "-timestamps" : "", &params);
+    if (!dev)
+        return;
+    struct rt_arena *arena;
+    struct rt_span span = vk_test_span(dev, sizeof x[0], &arena);
+    struct test_push push = {.n = ITEMS, .value = 0.25f, .repeat = 20000};
+    struct rt_statistics s[3];
+    for (int i = 0; i < 2; i++) {
+        VK_OK(rt_fill(dev, span, 0, err));
+        VK_OK(rt_finish(dev, err));
+        rt_get_statistics(dev, &s[i]);
+        VK_OK(rt_dispatch(dev, &slow_kernel, &span, &push, (const uint32_t[]){GROUPS, 1, 1}, 1000, err));
+        VK_OK(rt_finish(dev, err));
+        rt_get_statistics(dev, &s[i + 1]);
+        VK_OK(rt_download(dev, span, 0, x[i], sizeof x[i], err));
+    }
+    double seconds = s[1].device_seconds - s[0].device_seconds;
+    ck_assert_msg(seconds > 3 * params.submit_budget, "the work took only %g s", seconds);
+    ck_assert_uint_eq(s[1].parts_added, s[0].parts_added);
+    ck_assert_uint_ge(s[2].parts_added - s[1].parts_added, 2);
+    ck_assert_uint_ge(s[2].submissions - s[1].submissions, 3);
+    ck_assert(memcmp(x[0], x[1], sizeof x[0]) == 0 && x[0][5] != 0);
+    rt_arena_destroy(&arena);
+    vk_test_close(dev);
+}
+END_TEST
+
+/* Memory is filled and copied in parts too. */
+START_TEST(long_copies_are_cut)
+{
+    enum { BYTES = 12 << 20 };
+    struct rt_device_params params = {.validate = true, .submit_budget = 1e-6};
+    struct rt_device *dev = vk_test_open("", &params);
+    if (!dev)
+        return;
+    struct rt_arena *arenas[2];
+    struct rt_span a = vk_test_span(dev, BYTES, &arenas[0]), b = vk_test_span(dev, BYTES, &arenas[1]);
+    struct rt_statistics before, after;
+    VK_OK(rt_finish(dev, err));
+    rt_get_statistics(dev, &before);
+    VK_OK(rt_fill(dev, a, 0x01020304, err));
+    VK_OK(rt_copy(dev, b, 0, a, 0, BYTES, err));
+    uint32_t *got = malloc(BYTES);
+    VK_OK(rt_download(dev, b, 0, got, BYTES, err));
+    rt_get_statistics(dev, &after);
+    for (size_t i = 0; i < BYTES / 4; i++)
+        ck_assert_uint_eq(got[i], 0x01020304);
+    ck_assert_uint_ge(after.submissions - before.submissions, 2 * 12); /* a MiB each */
+    free(got);
+    rt_arena_destroy(&arenas[0]);
+    rt_arena_destroy(&arenas[1]);
+    vk_test_close(dev);
+}
+END_TEST
+
 START_TEST(percentiles)
 {
     struct rt_statistics a = {0}, b = {0};
@@ -190,6 +257,8 @@ int main(void)
     tcase_add_test(modules, a_damaged_module_is_not_divided);
     tcase_set_timeout(cut, 300);
     tcase_add_loop_test(cut, a_long_dispatch_is_cut, 0, 3);
+    tcase_add_loop_test(cut, the_cut_adapts_at_once, 0, 2);
+    tcase_add_test(cut, long_copies_are_cut);
     tcase_add_test(cut, percentiles);
     tcase_add_checked_fixture(lost, program_folder_make, program_folder_remove);
     tcase_set_timeout(lost, 600);

@@ -92,7 +92,7 @@ static const struct op_kernel kernel = {
     .kernel = {"adamw",
                sizeof(struct optim_push),
                4,
-               {{"param", RT_READ_WRITE}, {"grad", RT_READ}, {"mv", RT_READ_WRITE}, {"step", RT_READ}}},
+               {{"param", RT_READ_WRITE_BY_GROUPS}, {"grad", RT_READ}, {"mv", RT_READ_WRITE_BY_GROUPS}, {"step", RT_READ}}},
     .map = {PARAM, GRAD, MV, STEP},
     .grid = grid,
 };

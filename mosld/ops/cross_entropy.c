@@ -162,7 +162,7 @@ static void group_a_row(const void *push, uint32_t groups[3])
 
 static const struct op_kernel kernel = {
     .kernel = {"cross_entropy", sizeof(struct cross_entropy_push), 3,
-               {{"logits", RT_READ_WRITE}, {"targets", RT_READ}, {"loss", RT_WRITE}}},
+               {{"logits", RT_READ_WRITE_BY_GROUPS}, {"targets", RT_READ}, {"loss", RT_WRITE_BY_GROUPS}}},
     .map = {LOGITS, TARGETS, LOSS},
     .grid = group_a_row,
 };

@@ -135,14 +135,14 @@ static bool is_given(const void *push) { return ((const struct dropout_push *)pu
 static bool is_drawn(const void *push) { return !is_given(push); }
 
 static const struct op_kernel drawn = {
-    .kernel = {"dropout", sizeof(struct dropout_push), 3, {{"x", RT_READ}, {"y", RT_READ_WRITE}, {"step", RT_READ}}},
+    .kernel = {"dropout", sizeof(struct dropout_push), 3, {{"x", RT_READ}, {"y", RT_READ_WRITE_BY_GROUPS}, {"step", RT_READ}}},
     .map = {X, Y, STEP},
     .grid = grid,
 };
 
 static const struct op_kernel given = {
     .kernel = {"dropout.given", sizeof(struct dropout_push), 4,
-               {{"x", RT_READ}, {"y", RT_READ_WRITE}, {"step", RT_READ}, {"mask", RT_READ}}},
+               {{"x", RT_READ}, {"y", RT_READ_WRITE_BY_GROUPS}, {"step", RT_READ}, {"mask", RT_READ}}},
     .map = {X, Y, STEP, MASK},
     .grid = grid,
 };

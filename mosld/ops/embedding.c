@@ -46,7 +46,7 @@ static void group_a_row(const void *push, uint32_t groups[3])
         .kernel = {"embedding." #type,                                                                                 \
                    sizeof(struct embedding_push),                                                                      \
                    3,                                                                                                  \
-                   {{"tokens", RT_READ}, {"w", RT_READ}, {"y", RT_WRITE}}},                                            \
+                   {{"tokens", RT_READ}, {"w", RT_READ}, {"y", RT_WRITE_BY_GROUPS}}},                                            \
         .map = {TOKENS, W, Y},                                                                                         \
         .grid = group_a_row,                                                                                           \
     };

@@ -94,7 +94,7 @@ static void group_a_token(const void *push, uint32_t groups[3])
 }
 
 static const struct op_kernel gate_kernel = {
-    .kernel = {"gate", sizeof(struct gate_push), 2, {{"ul", RT_READ}, {"z", RT_WRITE}}},
+    .kernel = {"gate", sizeof(struct gate_push), 2, {{"ul", RT_READ}, {"z", RT_WRITE_BY_GROUPS}}},
     .map = {UL, Z},
     .grid = group_a_token,
 };

@@ -124,14 +124,14 @@ static bool balances(const void *push) { return ((const struct gate_push *)push)
 static bool does_not_balance(const void *push) { return !balances(push); }
 
 static const struct op_kernel plain = {
-    .kernel = {"gate_bwd", sizeof(struct gate_push), 3, {{"ul", RT_READ}, {"dz", RT_READ}, {"dul", RT_WRITE}}},
+    .kernel = {"gate_bwd", sizeof(struct gate_push), 3, {{"ul", RT_READ}, {"dz", RT_READ}, {"dul", RT_WRITE_BY_GROUPS}}},
     .map = {UL, DZ, DUL},
     .grid = group_a_token,
 };
 
 static const struct op_kernel with_balance = {
     .kernel = {"gate_bwd.balance", sizeof(struct gate_push), 4,
-               {{"ul", RT_READ}, {"dz", RT_READ}, {"dul", RT_WRITE}, {"stats", RT_READ}}},
+               {{"ul", RT_READ}, {"dz", RT_READ}, {"dul", RT_WRITE_BY_GROUPS}, {"stats", RT_READ}}},
     .map = {UL, DZ, DUL, STATS},
     .grid = group_a_token,
 };

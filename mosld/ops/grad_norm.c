@@ -98,7 +98,7 @@ static void one_group(const void *push, uint32_t groups[3])
 }
 
 static const struct op_kernel partials = {
-    .kernel = {"grad_norm_partial", sizeof(struct optim_push), 2, {{"grad", RT_READ}, {"partial", RT_WRITE}}},
+    .kernel = {"grad_norm_partial", sizeof(struct optim_push), 2, {{"grad", RT_READ}, {"partial", RT_WRITE_BY_GROUPS}}},
     .map = {GRAD, PARTIAL},
     .grid = group_a_chunk,
 };

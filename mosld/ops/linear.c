@@ -72,7 +72,7 @@ static void wide_nn(const void *push, uint32_t groups[3])
                    6,                                                                                                  \
                    {{"x", RT_READ},                                                                                    \
                     {"w", RT_READ},                                                                                    \
-                    {"y", RT_READ_WRITE},                                                                              \
+                    {"y", RT_READ_WRITE_BY_GROUPS},                                                                              \
                     {"other", RT_READ},                                                                                \
                     {"z", RT_READ},                                                                                    \
                     {"b", RT_READ}}},                                                                                  \

@@ -164,7 +164,7 @@ static double mixture_few_bytes(const void *push)
 }
 
 static const struct op_kernel kernel = {
-    .kernel = {"mixture_few", sizeof(struct mixture_few_push), 3, {{"ul", RT_READ}, {"b", RT_READ}, {"y", RT_READ_WRITE}}},
+    .kernel = {"mixture_few", sizeof(struct mixture_few_push), 3, {{"ul", RT_READ}, {"b", RT_READ}, {"y", RT_READ_WRITE_BY_GROUPS}}},
     .map = {UL, B, Y},
     .grid = grid,
 };

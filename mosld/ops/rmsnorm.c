@@ -15,7 +15,6 @@
 
 #include <math.h>
 
-#define MOST_GROUPS 4096 /* more only queue: the kernels stride over the rest */
 
 enum { X, W, Y, DX }; /* bindings; Y is dy in backward, DX backward's alone */
 
@@ -140,12 +139,11 @@ static void rmsnorm_bwd_host(struct rt_device *dev, void *const *b, const void *
 static void group_a_head(const void *push, uint32_t groups[3])
 {
     const struct rmsnorm_push *p = push;
-    uint64_t n = (uint64_t)p->rows * p->heads;
-    groups[0] = n > MOST_GROUPS ? MOST_GROUPS : (uint32_t)n;
+    groups[0] = op_groups((uint64_t)p->rows * p->heads, 1);
 }
 
 static const struct op_kernel forward_kernel = {
-    .kernel = {"rmsnorm", sizeof(struct rmsnorm_push), 3, {{"x", RT_READ}, {"w", RT_READ}, {"y", RT_WRITE}}},
+    .kernel = {"rmsnorm", sizeof(struct rmsnorm_push), 3, {{"x", RT_READ}, {"w", RT_READ}, {"y", RT_WRITE_BY_GROUPS}}},
     .map = {X, W, Y},
     .grid = group_a_head,
 };
@@ -153,7 +151,7 @@ static const struct op_kernel backward_kernel = {
     .kernel = {"rmsnorm_bwd",
                sizeof(struct rmsnorm_push),
                4,
-               {{"x", RT_READ}, {"w", RT_READ}, {"dy", RT_READ}, {"dx", RT_READ_WRITE}}},
+               {{"x", RT_READ}, {"w", RT_READ}, {"dy", RT_READ}, {"dx", RT_READ_WRITE_BY_GROUPS}}},
     .map = {X, W, Y, DX},
     .grid = group_a_head,
 };

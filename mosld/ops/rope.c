@@ -11,7 +11,6 @@
 #include "mosld/ops/shape.h"
 #include "shaders/rope.h"
 
-#define MOST_GROUPS 2048 /* more only queue */
 #define MOST_HALF 128    /* of head_dim 256 */
 
 enum { X, TABLE, POS };
@@ -83,11 +82,10 @@ static void pair_an_invocation(const void *push, uint32_t groups[3])
 {
     const struct rope_push *p = push;
     groups[0] = op_groups((uint64_t)p->rows * p->heads * (p->head_dim / 2), 128);
-    groups[0] = groups[0] > MOST_GROUPS ? MOST_GROUPS : groups[0];
 }
 
 static const struct op_kernel rope_kernel = {
-    .kernel = {"rope", sizeof(struct rope_push), 3, {{"x", RT_READ_WRITE}, {"table", RT_READ}, {"pos", RT_READ}}},
+    .kernel = {"rope", sizeof(struct rope_push), 3, {{"x", RT_READ_WRITE_BY_GROUPS}, {"table", RT_READ}, {"pos", RT_READ}}},
     .map = {X, TABLE, POS},
     .grid = pair_an_invocation,
 };

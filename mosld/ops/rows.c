@@ -65,7 +65,7 @@ static double rows_bytes(const void *push)
 
 #define ROWS_OP(move, label)                                                                                           \
     static const struct op_kernel move##_kernel = {                                                                    \
-        .kernel = {label, sizeof(struct rows_push), 3, {{"x", RT_READ}, {"index", RT_READ}, {"y", RT_WRITE}}},         \
+        .kernel = {label, sizeof(struct rows_push), 3, {{"x", RT_READ}, {"index", RT_READ}, {"y", RT_WRITE_BY_GROUPS}}},         \
         .map = {X, INDEX, Y},                                                                                          \
         .grid = group_a_row,                                                                                           \
     };                                                                                                                 \

@@ -16,7 +16,6 @@
 #include <math.h>
 
 /* More groups than this only queue: the kernels stride over the rest. */
-#define MOST_GROUPS 2048
 #define GROUP 128
 
 enum { GU, OUT_H }; /* bindings of swiglu */
@@ -115,7 +114,6 @@ static bool whole_vec4(const void *push) { return ((const struct swiglu_push *)p
 static void grid_of(const struct swiglu_push *p, uint32_t width, uint32_t groups[3])
 {
     groups[0] = op_groups((uint64_t)p->T * (p->F / width), GROUP);
-    groups[0] = groups[0] > MOST_GROUPS ? MOST_GROUPS : groups[0];
 }
 
 static void grid1(const void *push, uint32_t groups[3]) { grid_of(push, 1, groups); }
@@ -123,12 +121,12 @@ static void grid4(const void *push, uint32_t groups[3]) { grid_of(push, 4, group
 
 #define FORWARD(variant, grid_fn)                                                                                      \
     {                                                                                                                  \
-        .kernel = {variant, sizeof(struct swiglu_push), 2, {{"gu", RT_READ}, {"h", RT_WRITE}}}, .map = {GU, OUT_H},    \
+        .kernel = {variant, sizeof(struct swiglu_push), 2, {{"gu", RT_READ}, {"h", RT_WRITE_BY_GROUPS}}}, .map = {GU, OUT_H},    \
         .grid = grid_fn                                                                                                \
     }
 #define BACKWARD(variant, grid_fn)                                                                                     \
     {                                                                                                                  \
-        .kernel = {variant, sizeof(struct swiglu_push), 3, {{"gu", RT_READ}, {"dh", RT_READ}, {"dgu", RT_WRITE}}},     \
+        .kernel = {variant, sizeof(struct swiglu_push), 3, {{"gu", RT_READ}, {"dh", RT_READ}, {"dgu", RT_WRITE_BY_GROUPS}}},     \
         .map = {BWD_GU, BWD_DH, BWD_DGU}, .grid = grid_fn                                                              \
     }
 static const struct op_kernel forward4 = FORWARD("swiglu.vec4", grid4), forward1 = FORWARD("swiglu", grid1);

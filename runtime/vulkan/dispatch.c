@@ -178,6 +178,7 @@ enum rt_status vk_dispatch(struct rt_device *base, const struct rt_kernel *desc,
     double work = work_of(desc, spans, flops);
     int d;
     uint32_t parts = parts_of(dev, k, groups, work, &d);
+    dev->statistics.parts_added += parts - 1;
     struct part part = {.count = {groups[0], groups[1], groups[2]}};
     for (uint32_t i = 0; i < parts; i++) {
         part.base[d] = (uint32_t)((uint64_t)groups[d] * i / parts);

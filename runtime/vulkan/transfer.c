@@ -20,6 +20,13 @@ static enum rt_status begin(struct vk_device *dev, uint64_t bytes, VkCommandBuff
     return vk_record_begin(dev, VK_WORK_PER_BYTE * (double)bytes, cmd, err);
 }
 
+/* Bytes that fit into the budget at the rate that is known; no less than a MiB, and whole words. */
+static uint64_t bytes_at_once(const struct vk_device *dev)
+{
+    double bytes = dev->rate * dev->budget / VK_WORK_PER_BYTE;
+    return bytes < (1 << 20) ? 1 << 20 : bytes > 1e15 ? (uint64_t)1e15 : (uint64_t)bytes & ~(uint64_t)255;
+}
+
 static enum rt_status need_staging(struct vk_device *dev, struct rt_error *err)
 {
     return dev->staging ? RT_OK : vk_staging_create(dev, 2 * STAGING_HALF, &dev->staging, err);
@@ -193,15 +200,17 @@ enum rt_status vk_copy(struct rt_device *base, struct rt_span to, uint64_t to_of
     if (to.buffer == from.buffer && a < b + size && b < a + size)
         return rt_fail(err, RT_FAILED, "rt_copy: the %llu bytes at %llu and at %llu of one buffer overlap", (unsigned long long)size,
                        (unsigned long long)b, (unsigned long long)a);
-    return copy_buffer(vk_of(base), vk_buffer_of(to.buffer), a, vk_buffer_of(from.buffer), b, size, false, err);
+    for (uint64_t part; size; a += part, b += part, size -= part) {
+        uint64_t most = bytes_at_once(vk_of(base));
+        part = size < most ? size : most;
+        RT_TRY(copy_buffer(vk_of(base), vk_buffer_of(to.buffer), a, vk_buffer_of(from.buffer), b, part, false, err));
+    }
+    return RT_OK;
 }
 
-enum rt_status vk_fill_buffer(struct vk_device *dev, struct vk_buffer *b, uint64_t offset, uint64_t size, uint32_t word,
-                              struct rt_error *err)
+static enum rt_status fill_part(struct vk_device *dev, struct vk_buffer *b, uint64_t offset, uint64_t size, uint32_t word, struct rt_error *err)
 {
     VkCommandBuffer cmd;
-    if (size == 0)
-        return RT_OK;
     enum rt_status st = begin(dev, size, &cmd, err);
     if (st)
         return st;
@@ -210,6 +219,17 @@ enum rt_status vk_fill_buffer(struct vk_device *dev, struct vk_buffer *b, uint64
     uint32_t slot = vk_profile_open(dev, cmd, RT_EVENT_TRANSFER, "fill", (double)size, NULL);
     dev->fn.vkCmdFillBuffer(cmd, b->handle, offset, size, word);
     vk_profile_close(dev, cmd, slot);
+    return RT_OK;
+}
+
+enum rt_status vk_fill_buffer(struct vk_device *dev, struct vk_buffer *b, uint64_t offset, uint64_t size, uint32_t word,
+                              struct rt_error *err)
+{
+    for (uint64_t part; size; offset += part, size -= part) {
+        uint64_t most = bytes_at_once(dev);
+        part = size < most ? size : most;
+        RT_TRY(fill_part(dev, b, offset, part, word, err));
+    }
     return RT_OK;
 }
 
