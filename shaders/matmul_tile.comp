@@ -7,8 +7,12 @@
  * Where strides allow, a whole tile is read in vectors and without a test: what lies outside of the output is computed from the last
  * row or column and not stored. Only the end of the sums, and odd strides, are read value by value.
  *
- * With TAIL the sums go on over z and B (mosld/ops/linear.h). */
+ * With TAIL the sums go on over z and B (mosld/ops/linear.h). With SPLIT a workgroup makes one part of the sums (mosld/ops/matmul_split.h). */
+#ifdef SPLIT
+#include "common/matmul_parts.glsl"
+#else
 #include "common/matmul.glsl"
+#endif
 #include "common/weight_8.glsl"
 
 layout(local_size_x = 128) in;
@@ -114,7 +118,8 @@ void load_tail(uint t0, uint c0, uint s0) {}
 
 /* ---- the product ---- */
 
-void make_tile(uint t0, uint c0)
+/* The sums over terms [first, end); first is a multiple of DEPTH, and end too, or it is SUMS. */
+void make_tile(uint t0, uint c0, uint first, uint end, uint part)
 {
     uint cx = gl_LocalInvocationID.x % LANES, tx = gl_LocalInvocationID.x / LANES;
     bool vectors = can_read_vectors();
@@ -125,8 +130,8 @@ void make_tile(uint t0, uint c0)
     [[unroll]] for (uint i = 0; i < 8; i++)
         [[unroll]] for (uint h = 0; h < ACROSS / 4; h++)
             sum[i][h] = vec4(0.0);
-    uint sums = (SUMS + DEPTH - 1) / DEPTH * DEPTH;
-    for (uint s0 = 0; s0 < sums + TAIL_SUMS; s0 += DEPTH) {
+    uint sums = (end + DEPTH - 1) / DEPTH * DEPTH;
+    for (uint s0 = first; s0 < sums + TAIL_SUMS; s0 += DEPTH) {
         if (TAILED && s0 >= sums) {
             load_tail(t0, c0, s0 - sums);
         } else if (vectors && s0 + DEPTH <= SUMS) {
@@ -150,6 +155,15 @@ void make_tile(uint t0, uint c0)
             }
         barrier();
     }
+#ifdef SPLIT
+    uint columns = (COLUMNS + 3) / 4;
+    [[unroll]] for (uint i = 0; i < 8; i++)
+        [[unroll]] for (uint h = 0; h < ACROSS / 4; h++) {
+            uint t = t0 + (i / 4 * (TOKENS / 8) + tx) * 4 + i % 4, c = c0 / 4 + cx + h * LANES;
+            if (t < p.rows && c < columns)
+                parts[(part * p.rows + t) * columns + c] = sum[i][h];
+        }
+#else
     bool whole = t0 + TOKENS <= p.rows && c0 + WIDTH <= COLUMNS && can_store_vectors();
     [[unroll]] for (uint i = 0; i < 8; i++)
         [[unroll]] for (uint h = 0; h < ACROSS / 4; h++) {
@@ -161,11 +175,19 @@ void make_tile(uint t0, uint c0)
                     if (c + j < COLUMNS)
                         store(t, c + j, sum[i][h][j]);
         }
+#endif
 }
 
 void main()
 {
+#ifdef SPLIT
+    for (uint part = gl_WorkGroupID.z; part < p.splits; part += gl_NumWorkGroups.z)
+        for (uint t0 = gl_WorkGroupID.y * TOKENS; t0 < p.rows; t0 += gl_NumWorkGroups.y * TOKENS)
+            for (uint c0 = gl_WorkGroupID.x * WIDTH; c0 < COLUMNS; c0 += gl_NumWorkGroups.x * WIDTH)
+                make_tile(t0, c0, part * p.split_sums, min(SUMS, (part + 1) * p.split_sums), part);
+#else
     for (uint t0 = gl_WorkGroupID.y * TOKENS; t0 < p.rows; t0 += gl_NumWorkGroups.y * TOKENS)
         for (uint c0 = gl_WorkGroupID.x * WIDTH; c0 < COLUMNS; c0 += gl_NumWorkGroups.x * WIDTH)
-            make_tile(t0, c0);
+            make_tile(t0, c0, 0, SUMS, 0);
+#endif
 }

@@ -12,7 +12,7 @@
  * Variants that round their inputs to f16 (op_variant.rounding, e): n independent errors of e |x w| at most and e / 8 in the mean
  * square (rounding to nearest, |x| < 1, weights of mean square 1) make e sqrt(n) / 8, and the largest of thousands of outputs is five
  * times that. All weights of one output may lie in a block of large ones, up to six times the mean: 4 e sqrt(n). */
-#include "mosld/ops/matmul_common.h"
+#include "mosld/ops/matmul_split.h"
 #include "tests/support/op_test.h"
 #include "tests/support/vk_test.h"
 
@@ -147,7 +147,9 @@ START_TEST(tn_agrees)
         .w_offset = tn_shapes[_i].w_offset,
         .accumulate = tn_shapes[_i].accumulate,
         .scale = tn_shapes[_i].scale,
+        .splits = 1 + (uint32_t)_i % 4,
     };
+    p.split_rows = matmul_split_terms(p.rows, &p.splits);
     char label[96];
     snprintf(label, sizeof label, "rows %u a %u b %u", p.rows, p.a, p.b);
     struct op_case c = {
@@ -158,7 +160,8 @@ START_TEST(tn_agrees)
         .atol = 2 * FLT_EPSILON * (p.rows + 1) * p.scale,
         .b = {{.n = (uint64_t)p.rows * p.x_stride},
               {.n = (uint64_t)p.rows * p.y_stride},
-              {.n = p.w_offset + (uint64_t)p.a * p.b + 2}},
+              {.n = p.w_offset + (uint64_t)p.a * p.b + 2},
+              {.n = (uint64_t)p.splits * p.a * p.b, .ignore = true}},
     };
     op_test_run(&op_matmul_tn_desc, &c);
 }

@@ -102,7 +102,7 @@ static enum rt_status launch_nt(void *arg, struct rt_error *err)
 {
     struct bench_ops *b = arg;
     const struct op_weight *w = next_weight(b);
-    struct op_matmul m = {.x = side_in(b), .x_stride = w->cols, .w = w, .rows = rows_of(b)};
+    struct op_matmul m = {.x = side_in(b), .x_stride = w->cols, .w = w, .rows = rows_of(b), .parts = b->pass->parts};
     m.y = side_out(b, &m.y_stride, &m.y_col);
     return op_matmul_nt(b->model->dev, &m, err);
 }
@@ -111,7 +111,7 @@ static enum rt_status launch_nn(void *arg, struct rt_error *err)
 {
     struct bench_ops *b = arg;
     const struct op_weight *w = next_weight(b);
-    struct op_matmul m = {.y = side_in_gradient(b), .y_stride = w->cols, .w = w, .rows = rows_of(b)};
+    struct op_matmul m = {.y = side_in_gradient(b), .y_stride = w->cols, .w = w, .rows = rows_of(b), .parts = b->pass->parts};
     m.x = side_out(b, &m.x_stride, &m.x_col);
     return op_matmul_nn(b->model->dev, &m, err);
 }
@@ -187,7 +187,8 @@ static enum rt_status launch_db(void *arg, struct rt_error *err)
                              .b = cols,
                              .rows = b->pass->T,
                              .w = mosld_adapter_part(b->adapter->gradient, module->b_offset,
-                                                     (uint64_t)module->d_out * cols)};
+                                                     (uint64_t)module->d_out * cols),
+                             .parts = b->pass->parts};
     m.x = side_out(b, &m.x_stride, &m.x_col);
     return op_matmul_tn(b->model->dev, &m, err);
 }
@@ -205,7 +206,8 @@ static enum rt_status launch_da(void *arg, struct rt_error *err)
                              .a = g->rows,
                              .b = g->d_in,
                              .rows = b->pass->T,
-                             .w = mosld_adapter_part(b->adapter->gradient, g->offset, (uint64_t)g->rows * g->d_in)};
+                             .w = mosld_adapter_part(b->adapter->gradient, g->offset, (uint64_t)g->rows * g->d_in),
+                             .parts = b->pass->parts};
     return op_matmul_tn(b->model->dev, &m, err);
 }
 

@@ -255,7 +255,7 @@ static enum rt_status loss_and_gradient(struct mosld_pass *p, float grad_scale, 
         if (grad_scale != 0) {
             struct rt_span dx = rows_of(p->dpicked, first, rows, d, &skip);
             struct op_matmul product = {.x = p->logits, .x_stride = c->vocab_size, .w = &p->model->head, .y = dx, .y_stride = d, .y_col = skip,
-                                        .rows = rows};
+                                        .rows = rows, .parts = p->parts};
             RT_TRY(IN_MODULE(dev, "lm_head", op_matmul_nn(dev, &product, err)));
         }
     }

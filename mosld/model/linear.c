@@ -111,7 +111,7 @@ static enum rt_status module_forward(struct mosld_pass *pass, uint32_t layer, in
     struct rt_device *dev = pass->model->dev;
     const struct op_weight *w = &pass->model->layers[layer].linear[linear];
     struct op_matmul product = {.x = x, .x_stride = w->cols, .w = w, .y = out->y, .y_stride = out->stride, .y_col = out->col, .rows = pass->T,
-                                .add = out->add, .other = out->other};
+                                .add = out->add, .other = out->other, .parts = pass->parts};
     struct mosld_adapter_module *m = module_of(pass, layer, group, linear);
     if (!m)
         return op_matmul_nt(dev, &product, err);
@@ -211,7 +211,8 @@ static enum rt_status adapter_backward(struct mosld_pass *pass, const struct mos
     if (!st) /* dB_e = s dy^T (g_e u), all experts at once */
         st = op_matmul_tn(dev, &(struct op_matmul_tn){.x = dy, .x_stride = dy_stride, .x_col = dy_col, .y = z.span, .y_stride = z.stride,
                                                       .y_col = z.col, .w = mosld_adapter_part(a->gradient, m->b_offset, (uint64_t)b.rows * b.cols),
-                                                      .a = b.rows, .b = b.cols, .rows = pass->T, .scale = scale, .accumulate = true}, err);
+                                                      .a = b.rows, .b = b.cols, .rows = pass->T, .scale = scale, .accumulate = true,
+                                                      .parts = pass->parts}, err);
     if (st)
         return st;
     uint32_t stride = mosld_group_stride(m->group);
@@ -245,7 +246,7 @@ static enum rt_status module_backward(struct mosld_pass *pass, uint32_t layer, i
         return st;
     const struct op_weight *w = &pass->model->layers[layer].linear[linear];
     struct op_matmul product = {.x = dy, .x_stride = dy_stride, .x_col = dy_col, .w = w, .y = dx, .y_stride = w->cols, .rows = pass->T,
-                                .add = accumulate ? OP_ADD_SELF : OP_ADD_NONE};
+                                .add = accumulate ? OP_ADD_SELF : OP_ADD_NONE, .parts = pass->parts};
     struct mosld_adapter_group *g = group_of(pass, layer, group);
     if (!brings_tail(pass, g, linear))
         return op_matmul_nn(dev, &product, err);
@@ -267,7 +268,8 @@ static enum rt_status stack_gradient(struct mosld_pass *pass, struct mosld_adapt
     bool masked = drops(pass, MOSLD_DROPOUT_A);
     struct rt_span to = masked ? pass->dstack : mosld_adapter_part(a->gradient, g->offset, (uint64_t)g->rows * g->d_in);
     enum rt_status st = op_matmul_tn(dev, &(struct op_matmul_tn){.x = pass->dul, .x_stride = mosld_group_stride(g), .y = x, .y_stride = g->d_in,
-                                                                 .w = to, .a = g->rows, .b = g->d_in, .rows = pass->T, .accumulate = !masked}, err);
+                                                                 .w = to, .a = g->rows, .b = g->d_in, .rows = pass->T, .accumulate = !masked,
+                                                                 .parts = pass->parts}, err);
     for (uint32_t i = 0; i < g->n_modules && masked && !st; i++) {
         struct mosld_adapter_module *m = g->modules[i];
         uint32_t offset = m->row * m->d_in;
@@ -295,7 +297,8 @@ static enum rt_status dropped_gradient(struct mosld_pass *pass, struct mosld_ada
         struct op_dropout_input drop = {.x = x, .y = pass->dropped, .step = pass->step, .rows = pass->T, .cols = m->d_in,
                                         .layer = m->layer, .module = m->linear};
         struct op_matmul_tn dA = {.x = pass->dul, .x_stride = stride, .x_col = m->row, .y = pass->dropped, .y_stride = m->d_in, .w = block,
-                                  .w_offset = m->row * m->d_in, .a = m->r, .b = m->d_in, .rows = pass->T, .accumulate = true};
+                                  .w_offset = m->row * m->d_in, .a = m->r, .b = m->d_in, .rows = pass->T, .accumulate = true,
+                                  .parts = pass->parts};
         struct op_matmul_tn dWg = dA;
         dWg.x_col += m->r, dWg.w_offset += m->r * m->d_in, dWg.a = m->experts, dWg.y = x;
         st = op_dropout_input(dev, &drop, err);

@@ -1,4 +1,5 @@
 /* mosld/model/pass.c - the memory of a pass: see pass.h. */
+#include "mosld/ops/matmul.h"
 #include "mosld/model/pass.h"
 
 #include "shaders/step.h"
@@ -278,6 +279,7 @@ static void ask_scratch(struct asking *a, struct mosld_pass *p)
     if (!p->trained)
         return;
     ask(a, "gradient of the residual", &p->dh, T, c->hidden_size);
+    ask(a, "parts of sums", &p->parts, op_matmul_parts_bytes(p->model->dev) / 4, 1);
     ask(a, "gradient of u and l", &p->dul, T, (ad->max_rows + 3) & ~3u);
     if (mosld_has_router(&ad->params))
         ask(a, "gradient of z", &p->dz, T, (uint64_t)ad->max_experts * ad->params.r);

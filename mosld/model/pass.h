@@ -79,6 +79,7 @@ struct mosld_pass {
     struct rt_span norm_out, act, z;                     /* scratch: [T, d], [T, F], [T, E r] */
     struct rt_span picked, picked_norm, logits, loss;    /* [targets, d] twice, [slice, V], words [targets, 2] */
     struct rt_span dh, dnorm, dact, dgu, d_o, dqkv, dz, dul, dstack, dpicked; /* training */
+    struct rt_span parts; /* training: of sums that are split over workgroups (op_matmul_parts_bytes) */
     struct rt_span dropped;                              /* [T, d_in] of dropout on the input */
     struct rt_span step;                                 /* the step block, shaders/step.h */
     uint32_t T, n_targets, cached;                       /* of the current batch; cached: tokens already in the cache */

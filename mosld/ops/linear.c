@@ -6,6 +6,7 @@
 
 #include "mosld/ops/choice.h"
 #include "mosld/ops/linear_host.h"
+#include "mosld/ops/matmul_split.h"
 
 /* ---- the truth ---- */
 
@@ -210,6 +211,15 @@ static bool binds_whole(const struct rt_device *dev, const struct op_linear *l)
            (m->add != OP_ADD_RESIDUAL || m->other.size <= range);
 }
 
+/* Whether the frozen product's sums would rather be split over workgroups, which is worth more than what the tail saves. */
+static bool splits(struct rt_device *dev, const struct op_linear *l, const struct way *way, const struct matmul_push *p)
+{
+    struct matmul_split_push split;
+    const struct op_variant *v;
+    matmul_split_choose(dev, &l->m, p, way->nn, &split, &v);
+    return v != NULL;
+}
+
 static enum rt_status run(struct rt_device *dev, const struct op_linear *l, const struct way *way, struct rt_error *err)
 {
     struct linear_push p;
@@ -222,7 +232,7 @@ static enum rt_status run(struct rt_device *dev, const struct op_linear *l, cons
     bool together = !l->apart && binds_whole(dev, l);
     for (uint32_t i = 0; i < l->m.w->n_chunks && together && !st; i++) {
         st = chunk(l, way, i, &p, spans, err);
-        together = twin(dev, way, &p) != NULL;
+        together = twin(dev, way, &p) != NULL && !splits(dev, l, way, &p.m);
     }
     if (!st && !together)
         return run_apart(dev, l, way->nn, err);

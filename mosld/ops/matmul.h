@@ -28,7 +28,12 @@ struct op_matmul {
     float scale;   /* 0 means 1 */
     enum op_add add;
     struct rt_span other; /* of OP_ADD_BIAS or OP_ADD_RESIDUAL */
+    struct rt_span parts; /* scratch for sums that are split to fill a GPU, op_matmul_parts_bytes or any size; without: they are not */
+    uint32_t splits;      /* 0: chosen. For tests and measurements */
 };
+
+/* Bytes of scratch that products on this device can use for split sums; 0: it has no use for them. What it holds is dead when the product is done. */
+uint64_t op_matmul_parts_bytes(const struct rt_device *dev);
 
 enum rt_status op_matmul_nt(struct rt_device *dev, const struct op_matmul *m, struct rt_error *err);
 enum rt_status op_matmul_nn(struct rt_device *dev, const struct op_matmul *m, struct rt_error *err);
@@ -41,6 +46,8 @@ struct op_matmul_tn {
     uint32_t a, b, rows; /* rows: T */
     float scale;         /* 0 means 1 */
     bool accumulate;
+    struct rt_span parts; /* as of op_matmul */
+    uint32_t splits;
 };
 enum rt_status op_matmul_tn(struct rt_device *dev, const struct op_matmul_tn *m, struct rt_error *err);
 

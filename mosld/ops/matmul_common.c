@@ -1,5 +1,5 @@
 /* mosld/ops/matmul_common.c - checks and the launch that the products with a frozen weight share. */
-#include "mosld/ops/matmul_common.h"
+#include "mosld/ops/matmul_split.h"
 
 #include <string.h>
 
@@ -114,6 +114,13 @@ static enum rt_status launch_chunk(struct rt_device *dev, const struct op *op, c
     struct rt_span all[4], spans[4];
     enum rt_status st = op_matmul_chunk(op, m, i, nn, &whole, all, err);
     uint32_t cut = nn ? matmul_nn_cut(dev, m->w, m->rows) : UINT32_MAX;
+    struct matmul_split_push split;
+    const struct op_variant *v = NULL;
+    if (!st)
+        matmul_split_choose(dev, m, &whole, nn, &split, &v);
+    if (v)
+        return op_launch_variant(dev, nn ? &op_matmul_nn_split_desc : &op_matmul_nt_split_desc, v,
+                                 (struct rt_span[]){all[0], all[1], all[2], all[3], m->parts}, &split, err);
     if (st || whole.n <= cut)
         return st ? st : op_launch(dev, op, all, &whole, err);
     for (uint32_t row0 = 0; row0 < whole.n && !st; row0 += cut) {

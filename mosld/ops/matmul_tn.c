@@ -3,10 +3,10 @@
  *     w[w_offset + a b_count + b] = (accumulate ? itself : 0) + scale * sum_t x[t, x_col + a] y[t, y_col + b]
  *
  * dB = s dy^T z and dA = du^T x: long sums, small results. Every output is summed over all tokens in one place, in
- * order. */
-#include "mosld/ops/matmul_common.h"
+ * order; or, where that would leave most of a GPU idle, in parts of the tokens that a second kernel adds in order. */
+#include "mosld/ops/matmul_split.h"
 
-enum { TN_X, TN_Y, TN_W };
+enum { TN_X, TN_Y, TN_W, TN_PARTS };
 
 static void tn_ref(void *const *bindings, const void *push)
 {
@@ -59,6 +59,35 @@ static const struct op_kernel lanes = {
     .grid = lanes_grid,
 };
 
+/* Each of the workgroups makes one part of the tokens' sum. */
+static void split_grid(const void *push, uint32_t groups[3])
+{
+    tile_grid(push, groups);
+    groups[2] = op_groups(((const struct matmul_tn_push *)push)->splits, 1);
+}
+
+static void sum_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_tn_push *p = push;
+    groups[0] = op_groups((uint64_t)p->a * p->b, 64);
+}
+
+static const struct op_kernel split = {
+    .kernel = {"matmul_tn_split", sizeof(struct matmul_tn_push), 3, {{"x", RT_READ}, {"y", RT_READ}, {"parts", RT_WRITE_BY_GROUPS}}},
+    .map = {TN_X, TN_Y, TN_PARTS},
+    .grid = split_grid,
+    .share = 0.98f,
+};
+
+static const struct op_kernel sum = {
+    .kernel = {"matmul_tn_sum", sizeof(struct matmul_tn_push), 2, {{"parts", RT_READ}, {"w", RT_READ_WRITE_BY_GROUPS}}},
+    .map = {TN_PARTS, TN_W},
+    .grid = sum_grid,
+};
+
+static bool is_split(const void *push) { return ((const struct matmul_tn_push *)push)->splits > 1; }
+static bool suits_gpu(const struct rt_device_info *info) { return !matmul_suits_cpu(info); }
+
 static uint32_t shape_of(const void *push) { return ((const struct matmul_tn_push *)push)->rows > 64; }
 
 static const char *const shape_names[] = {"some", "many", NULL};
@@ -67,6 +96,7 @@ static const struct op_classes classes = {NULL, shape_of, shape_names};
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = matmul_host_tn},
     {.name = "lanes", .kind = RT_VULKAN, .needs = matmul_has_lanes, .suits = matmul_suits_cpu, .kernels = {&lanes}},
+    {.name = "split", .kind = RT_VULKAN, .applies = is_split, .suits = suits_gpu, .kernels = {&split, &sum}},
     {.name = "tile", .kind = RT_VULKAN, .kernels = {&tile}},
 };
 
@@ -78,8 +108,8 @@ static double matmul_tn_bytes(const void *push)
 
 const struct op op_matmul_tn_desc = {
     .name = "matmul_tn",
-    .n_bindings = 3,
-    .bindings = {{"x", RT_READ, OP_F32}, {"y", RT_READ, OP_F32}, {"w", RT_READ_WRITE, OP_F32}},
+    .n_bindings = 4,
+    .bindings = {{"x", RT_READ, OP_F32}, {"y", RT_READ, OP_F32}, {"w", RT_READ_WRITE, OP_F32}, {"parts", RT_READ_WRITE, OP_F32}},
     .push_size = sizeof(struct matmul_tn_push),
     .ref = tn_ref,
     .flops = tn_flops,
@@ -88,6 +118,17 @@ const struct op op_matmul_tn_desc = {
     .n_variants = OP_COUNT(variants),
     .variants = variants,
 };
+
+/* How the tokens are split: not at all without scratch. */
+static void choose_splits(const struct rt_device *dev, const struct op_matmul_tn *m, struct matmul_tn_push *p)
+{
+    enum { LEAST = 64, TILE = 32 }; /* tokens a part: fewer, and the parts cost more than the products */
+    uint64_t part = 4ull * p->a * p->b;
+    p->splits = m->splits ? m->splits : matmul_splits(dev, p->a, p->b, p->rows, TILE, LEAST, m->parts.size);
+    p->split_rows = matmul_split_terms(p->rows, &p->splits);
+    if (part && m->parts.size / part < p->splits)
+        p->splits = 1;
+}
 
 enum rt_status op_matmul_tn(struct rt_device *dev, const struct op_matmul_tn *m, struct rt_error *err)
 {
@@ -118,8 +159,10 @@ enum rt_status op_matmul_tn(struct rt_device *dev, const struct op_matmul_tn *m,
             .accumulate = m->accumulate || t > 0,
             .scale = m->scale == 0 ? 1 : m->scale,
         };
+        choose_splits(dev, m, &p);
         st = op_launch(dev, &op_matmul_tn_desc,
-                       (struct rt_span[]){matmul_rows_of(m->x, m->x_stride, t, p.rows), matmul_rows_of(m->y, m->y_stride, t, p.rows), m->w},
+                       (struct rt_span[]){matmul_rows_of(m->x, m->x_stride, t, p.rows), matmul_rows_of(m->y, m->y_stride, t, p.rows), m->w,
+                                          m->parts.size ? m->parts : m->w},
                        &p, err);
         t += window;
     } while (t < m->rows && !st);

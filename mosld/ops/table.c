@@ -18,7 +18,9 @@
     X(linear_nn) \
     X(linear_nt) \
     X(matmul_nn) \
+    X(matmul_nn_split) \
     X(matmul_nt) \
+    X(matmul_nt_split) \
     X(matmul_tn) \
     X(mixture_few) \
     X(rmsnorm) \

@@ -4,7 +4,7 @@
 #include "mosld/ops/attention_common.h"
 #include "mosld/ops/choice.h"
 #include "mosld/ops/linear_host.h"
-#include "mosld/ops/matmul_common.h"
+#include "mosld/ops/matmul_split.h"
 #include "mosld/ops/optim.h"
 #include "shaders/cross_entropy.h"
 #include "shaders/dropout.h"
@@ -60,7 +60,7 @@ static uint32_t *step_words(float dropout)
 /* Of the class's shape: how many tokens, and which side of W is narrow. Quantised weights are a model's own, never narrow. */
 static bool make_matmul(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
-    const bool nn = c->op == &op_matmul_nn_desc || c->op == &op_linear_nn_desc;
+    const bool nn = c->op == &op_matmul_nn_desc || c->op == &op_linear_nn_desc || c->op == &op_matmul_nn_split_desc;
     enum op_wtype type = (enum op_wtype)op_class_wtype(c->op, class_);
     uint32_t shape = class_ % 9, block = op_wtype_block(type);
     if (which > 1 || (which == 1 && large) || (large && shape % 3 && type != OP_W_F32) ||
@@ -102,6 +102,20 @@ static bool make_linear(struct tune_case *c, uint32_t class_, uint32_t which, bo
     return true;
 }
 
+/* The same in parts. */
+static bool make_split(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    const bool nn = c->op == &op_matmul_nn_split_desc;
+    if (!make_matmul(c, class_, which, large))
+        return false;
+    struct matmul_split_push p = {.splits = 3};
+    memcpy(&p.m, c->push.bytes, sizeof p.m);
+    p.split_sums = matmul_split_terms(nn ? p.m.n : p.m.k, &p.splits);
+    set_push(c, &p, sizeof p);
+    c->b[MATMUL_PARTS] = (struct tune_binding){.n = (uint64_t)p.splits * p.m.rows * ((nn ? p.m.k : p.m.n) + 3), .compare = TUNE_IGNORE};
+    return true;
+}
+
 static bool make_tn(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
     static const uint32_t sizes[][2] = {{64, 576}, {192, 64}};
@@ -110,10 +124,13 @@ static bool make_tn(struct tune_case *c, uint32_t class_, uint32_t which, bool l
     struct matmul_tn_push p = {.rows = class_ == 0 ? large ? 48 : 17 : large ? 512 : 101, .a = large ? sizes[which][0] : 33, .b = large ? sizes[which][1] : 65,
                                .scale = 0.5f, .accumulate = which};
     p.x_stride = p.a + 3, p.y_stride = p.b + 1;
+    p.splits = class_ == 0 ? 1 : large ? 8 : 3;
+    p.split_rows = matmul_split_terms(p.rows, &p.splits);
     set_push(c, &p, sizeof p);
     c->b[0].n = (uint64_t)p.rows * p.x_stride;
     c->b[1].n = (uint64_t)p.rows * p.y_stride;
     c->b[2].n = (uint64_t)p.a * p.b;
+    c->b[3] = (struct tune_binding){.n = p.splits * c->b[2].n, .compare = TUNE_IGNORE};
     snprintf(c->label, sizeof c->label, "%u x %u x %u", p.a, p.rows, p.b);
     return true;
 }
@@ -482,7 +499,9 @@ static const struct {
     {"linear_nn", make_linear},
     {"linear_nt", make_linear},
     {"matmul_nn", make_matmul},
+    {"matmul_nn_split", make_split},
     {"matmul_nt", make_matmul},
+    {"matmul_nt_split", make_split},
     {"matmul_tn", make_tn},
     {"mixture_few", make_mixture_few},
     {"rmsnorm", make_rmsnorm},
