@@ -113,7 +113,7 @@ static void slide(struct rt_device *dev, enum op_wtype type, float bound)
     begin(&full, m, 1, 0, 0);
     ck_assert_msg(far_off(full.want + (LENGTH - 1) * V, s.want + (LENGTH - 1) * V) > 4 * bound, "the window makes no difference"); /* so that the test could fail */
     free(full.want);
-    uint32_t few = mosld_engine_slot_blocks(m, LENGTH, 40);
+    uint32_t few = mosld_engine_slot_blocks(&m->config, LENGTH, 40);
     ck_assert_uint_eq(few, 5); /* all need 5 as well: 300 tokens */
     struct mosld_engine *e = open_engine(m, 1, few, type);
     take(e, &s, 250);
@@ -249,6 +249,34 @@ END_TEST
 
 /* ---- what fits ---- */
 
+/* What is held after a prompt and some tokens is what was planned, within 3 %. */
+static void hold(struct rt_device *dev)
+{
+    struct rt_statistics before, after;
+    rt_get_statistics(dev, &before);
+    struct mosld_model *m = open_model(dev, 0);
+    struct sequence s;
+    begin(&s, m, 1, 0, 0);
+    struct mosld_engine *e = open_engine(m, 3, 0, OP_W_F16);
+    take(e, &s, 200);
+    go_on(e, &s, 200, 1e-3f);
+    go_on(e, &s, 1, 1e-3f);
+    rt_get_statistics(dev, &after);
+    double planned = (double)(rt_arena_planned(m->arena) + mosld_engine_planned(e)), held = (double)after.allocated - (double)before.allocated;
+    ck_assert_msg(fabs(held / planned - 1) < 0.03, "%s: %g bytes are held, %g were planned", rt_device_info(dev)->name, held, planned);
+    free(s.want);
+    mosld_engine_destroy(&e);
+    mosld_model_destroy(&m);
+}
+
+START_TEST(what_was_planned_is_held)
+{
+    hold(test_host());
+    if (test_vulkan())
+        hold(test_vulkan());
+}
+END_TEST
+
 START_TEST(what_fits_is_chosen)
 {
     struct mosld_model *m = open_model(test_host(), 0);
@@ -285,6 +313,7 @@ int main(void)
     tcase_add_test(tc, a_small_pool);
     tcase_add_test(tc, beginnings_are_shared);
     tcase_add_test(tc, what_fits_is_chosen);
+    tcase_add_test(tc, what_was_planned_is_held);
     suite_add_tcase(s, tc);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -129,7 +129,10 @@ START_TEST(a_config_is_enough)
     program_failed_as(program("train --model model --device host --plan"), 2, "--task", NULL);
     program_failed_as(program("train --model model/nothing.json --device host --plan --max-length 64"), 3, "nothing.json", NULL);
     cJSON *generate = plan("generate --model model --context 1000 " PLAN "%s", "");
-    ck_assert_double_ge(number(generate, "activations_bytes"), 12.0 * 1000 * 2 * 4 * 32 * 4); /* the cache */
+    ck_assert_double_eq(number(generate, "cache_bytes"), 12.0 * 1024 * 2 * 4 * 32 * 2); /* f16, in blocks of 64 */
+    cJSON *serve = plan("serve --model model --max-context 1000 --parallel 3 --cache-type q8_0 " PLAN "%s", "");
+    ck_assert_double_eq(number(serve, "cache_bytes"), 12.0 * 3 * 1024 * 2 * 4 * (32 + 2));
+    cJSON_Delete(serve);
     cJSON *eval = plan("eval --model model --batch-tokens 512 " PLAN "%s", "");
     ck_assert_double_eq(number(eval, "tokens"), 512);
     cJSON_Delete(generate), cJSON_Delete(eval);
@@ -183,7 +186,7 @@ START_TEST(what_is_advised_fits)
         "generate --model model --context 2000 --memory-limit 20 " PLAN "%s",
         "eval --model model --batch-tokens 4096 --max-length 512 --memory-limit 45 " PLAN "%s",
     };
-    static const char *const kinds[] = {"--gradient-checkpointing", "--per-device-train-batch-size", "--max-length", "--weights", "--context", "--batch-tokens"};
+    static const char *const kinds[] = {"--gradient-checkpointing", "--per-device-train-batch-size", "--max-length", "--weights", "--max-context", "--batch-tokens", "--cache-type"};
     enum { KINDS = sizeof kinds / sizeof *kinds };
     bool seen[KINDS] = {0};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
@@ -199,7 +202,7 @@ START_TEST(what_is_advised_fits)
             for (int k = 0; k < KINDS; k++)
                 seen[k] |= strstr(options, kinds[k]) != NULL;
             const char *last = strrchr(options, ' ');
-            if (strncmp(options, "--max-length", 12) == 0 || strncmp(options, "--context", 9) == 0 || strncmp(options, "--batch-tokens", 14) == 0) {
+            if (strncmp(options, "--max-length", 12) == 0 || strncmp(options, "--max-context", 13) == 0 || strncmp(options, "--batch-tokens", 14) == 0) {
                 char next[64];
                 snprintf(next, sizeof next, "%.*s %d", (int)(last - options), options, atoi(last) + 1);
                 taken = plan(commands[i], next);

@@ -1,10 +1,8 @@
 /* tools/generate.c - mosld generate and mosld chat: text that goes on from a prompt, or a conversation. */
 #include "tools/generate.h"
 
-#include "mosld/adapter/adapter_file.h"
 #include "mosld/io/json.h"
 #include "tools/commands.h"
-#include "tools/plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -212,37 +210,35 @@ static enum rt_status check_options(const struct generate_options *o, struct rt_
     return RT_OK;
 }
 
-/* What the runner would lay out for one sequence; on a device that has been opened. */
-static enum rt_status print_plan(struct generation *g, FILE *to, struct rt_error *err)
+/* Opens the model for one sequence, or prints its plan; where memory ran out, prints that too. */
+static enum rt_status open_runner(struct generation *g, bool plan, struct rt_error *err)
 {
-    const struct generate_options *o = &g->o;
-    uint32_t most = mosld_model_file_config(g->s.file)->max_positions, context = (uint32_t)o->answer.context;
-    struct mosld_adapter_params adapter;
-    if (context > most)
-        return rt_fail(err, RT_USAGE, "--context: %u is more than the model's %u positions", context, most);
-    if (!context)
-        context = most < 2048 ? most : 2048;
-    struct plan plan = {.kind = PLAN_GENERATE, .dev = g->s.dev, .model = o->session.model, .length = context,
-                        .request = {.file = g->s.file, .weights = o->session.weights - 1, .positions = context,
-                                    .pass = {.max_tokens = context < 256 ? context : 256, .max_targets = 1, .cache_tokens = context}}};
-    if (o->adapter.n) {
-        RT_TRY(mosld_adapter_read_params(session_adapter_folder(o->adapter.item[0]), &adapter, err));
-        plan.request.adapter = &adapter;
-    }
-    return plan_print(&plan, o->session.json && o->session.plan, to, err);
+    struct generate_options *o = &g->o;
+    const char **folders = calloc(o->adapter.n + 1, sizeof *folders);
+    if (!folders)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the adapters");
+    for (size_t i = 0; i < o->adapter.n; i++)
+        folders[i] = session_adapter_folder(o->adapter.item[i]);
+    struct runner_params params = {.slots = 1, .context = (uint32_t)o->answer.context, .cache_type = answer_cache_wtype(o->answer.cache_type),
+                                   .adapters = folders, .n_adapters = (uint32_t)o->adapter.n};
+    enum rt_status st = plan ? runner_print_plan(&g->s, &o->session, &params, stdout, err) : runner_open(&g->s, &o->session, &params, &g->runner, err);
+    if (!plan && st == RT_NO_MEMORY && g->s.dev)
+        runner_print_plan(&g->s, &o->session, &params, stderr, NULL);
+    free(folders);
+    return st;
 }
 
 static enum rt_status run(void *state, const struct options *given, struct rt_error *err)
 {
     struct generation *g = state;
     struct generate_options *o = &g->o;
-    if (o->session.plan) {
-        RT_TRY(session_open_file(&g->s, &o->session, err));
-        RT_TRY(session_open_device(&g->s, &o->session, err));
-        return print_plan(g, stdout, err);
-    }
-    RT_TRY(check_options(o, err));
+    if (!o->session.plan)
+        RT_TRY(check_options(o, err));
     RT_TRY(session_open_file(&g->s, &o->session, err));
+    if (o->session.plan) {
+        RT_TRY(session_open_device(&g->s, &o->session, err));
+        return open_runner(g, true, err);
+    }
     RT_TRY(session_need_tokenizer(&g->s, err));
     if (o->chat)
         RT_TRY(session_need_chat(&g->s, err));
@@ -250,20 +246,7 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
     g->params.ends = mosld_tokenizer_ends(g->s.tokenizer, &g->params.n_ends);
     g->params.logprobs = options_given(given, "logprobs");
     g->params.top_logprobs = (uint32_t)o->logprobs;
-    const char **folders = calloc(o->adapter.n + 1, sizeof *folders);
-    if (!folders)
-        return rt_fail(err, RT_NO_MEMORY, "no memory for the adapters");
-    for (size_t i = 0; i < o->adapter.n; i++)
-        folders[i] = session_adapter_folder(o->adapter.item[i]);
-    enum rt_status st = runner_open(&g->s, &o->session,
-                                    &(struct runner_params){.slots = 1, .context = (uint32_t)o->answer.context, .cache_type = answer_cache_wtype(o->answer.cache_type),
-                                                            .adapters = folders, .n_adapters = (uint32_t)o->adapter.n},
-                                    &g->runner, err);
-    free(folders);
-    if (st == RT_NO_MEMORY && g->s.dev)
-        print_plan(g, stderr, NULL);
-    if (st)
-        return st;
+    RT_TRY(open_runner(g, false, err));
     g->params.context = runner_context(g->runner);
     g->adapter = o->adapter.n ? 0 : RUNNER_NO_ADAPTER;
     g->logits = malloc(runner_vocab(g->runner) * sizeof *g->logits);

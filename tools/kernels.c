@@ -111,6 +111,15 @@ static uint32_t types_of(const struct rt_device *dev, const struct op *op, bool 
     return types;
 }
 
+/* Those of the cache have types too, which are not those of weights: --weights does not choose among them. */
+static bool reads_weights(const struct op *op)
+{
+    for (uint32_t i = 0; i < op->n_bindings; i++)
+        if (op->bindings[i].data == OP_WEIGHT)
+            return true;
+    return false;
+}
+
 /* Every op that is not optional has something that runs for every type, or the device is of no use: RT_NO_DEVICE. */
 static enum rt_status collect(struct kernels_report *r, const struct kernels_options *o, struct rt_error *err)
 {
@@ -120,12 +129,13 @@ static enum rt_status collect(struct kernels_report *r, const struct kernels_opt
         st = check_ops(&o->ops, err);
     for (const struct op *const *op = op_table; *op && !st; op++) {
         uint32_t runs = types_of(r->dev, *op, true);
-        if (!(*op)->optional && (!runs || bits & types_of(r->dev, *op, false) & ~runs))
+        uint32_t types = reads_weights(*op) ? bits : UINT32_MAX;
+        if (!(*op)->optional && (!runs || types & types_of(r->dev, *op, false) & ~runs))
             return rt_fail(err, RT_NO_DEVICE, "%s cannot run %s%s: no variant of it fits the device's limits", rt_device_info(r->dev)->name,
                            (*op)->name, runs ? " with each type of weights" : "");
         for (uint32_t i = 0; i < (*op)->n_variants && !st && wanted(&o->ops, (*op)->name); i++) {
             const struct op_variant *v = &(*op)->variants[i];
-            if (op_can_run(r->dev, v) && (v->wtypes == 0 || v->wtypes & bits) && (o->all || op_would_take(r->dev, v)))
+            if (op_can_run(r->dev, v) && (v->wtypes == 0 || v->wtypes & types) && (o->all || op_would_take(r->dev, v)))
                 st = add_variant(r, *op, v, err);
         }
     }

@@ -1,6 +1,8 @@
 /* tools/plan.c - see plan.h. */
 #include "tools/plan.h"
 
+#include "mosld/generate/engine.h"
+
 #include "mosld/io/json.h"
 
 #include <math.h>
@@ -19,6 +21,7 @@ static bool fits(const struct plan *p, struct mosld_memory *memory)
     return lay_out(p, memory) && mosld_memory_total(memory) <= rt_device_info(p->dev)->limits.memory;
 }
 
+static uint64_t least64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint32_t tokens_of(uint64_t rows, uint64_t length) { return rows * length > UINT32_MAX ? UINT32_MAX : (uint32_t)(rows * length); }
 
 /* Training: what the rows really have, where that is known, is a share of rows x length, which is taken to stay. */
@@ -34,6 +37,24 @@ static struct plan with_rows(const struct plan *p, uint32_t rows)
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
+/* Generation: blocks of the cache as the runner takes them: for all sequences, or as many as fit, but enough for one. */
+static void fit_blocks(struct plan *p)
+{
+    struct mosld_pass_params *pass = &p->request.pass;
+    const struct mosld_config *c = mosld_model_file_config(p->request.file);
+    const struct rt_limits *limits = &rt_device_info(p->dev)->limits;
+    uint64_t layer = 4ull * KV_BLOCK * op_kv_row_words(pass->cache_type, c->num_kv_heads, c->head_dim);
+    uint32_t one = mosld_engine_slot_blocks(c, p->length, pass->max_tokens);
+    uint64_t all = (uint64_t)one * (pass->slots ? pass->slots : 1), room = limits->max_range / layer;
+    struct mosld_memory m;
+    pass->cache_blocks = one;
+    if (!lay_out(p, &m))
+        return;
+    uint64_t rest = mosld_memory_total(&m) - m.cache;
+    room = limits->memory < rest ? 0 : least64(room, (limits->memory - rest) / (layer * c->num_layers));
+    pass->cache_blocks = (uint32_t)(all <= room ? all : room > one ? room : one);
+}
+
 static struct plan with_length(const struct plan *p, uint32_t length)
 {
     struct plan q = *p;
@@ -46,6 +67,7 @@ static struct plan with_length(const struct plan *p, uint32_t length)
     } else if (p->kind == PLAN_GENERATE) {
         pass->max_tokens = least(pass->max_tokens, length);
         pass->cache_tokens = length;
+        fit_blocks(&q);
     }
     return q;
 }
@@ -103,6 +125,8 @@ static bool with_type(const struct plan *p, int i, struct plan *q)
     struct mosld_memory now, then;
     *q = *p;
     q->request.weights = types[i].type;
+    if (p->kind == PLAN_GENERATE)
+        fit_blocks(q);
     return lay_out(p, &now) && lay_out(q, &then) && then.weights < now.weights;
 }
 
@@ -119,7 +143,7 @@ static unsigned advise_alone(const struct plan *p, struct advice *list)
     unsigned n = 0;
     char text[160];
     struct plan q = *p;
-    static const char *const lengths[] = {"--max-length", "--context", "--max-length"};
+    static const char *const lengths[] = {"--max-length", "--max-context", "--max-length"};
     if (p->kind == PLAN_TRAIN && p->request.checkpointing == MOSLD_CHECKPOINT_FALSE) {
         q.request.checkpointing = MOSLD_CHECKPOINT_AUTO;
         add(list, &n, &q, "--gradient-checkpointing auto");
@@ -141,6 +165,12 @@ static unsigned advise_alone(const struct plan *p, struct advice *list)
         q = with_length(p, length);
         snprintf(text, sizeof text, "%s %u", lengths[p->kind], length);
         add(list, &n, &q, text);
+    }
+    if (p->kind == PLAN_GENERATE && p->request.pass.cache_type != OP_W_Q8_0 && op_kv_suits(OP_W_Q8_0, mosld_model_file_config(p->request.file)->head_dim)) {
+        q = *p;
+        q.request.pass.cache_type = OP_W_Q8_0;
+        fit_blocks(&q);
+        add(list, &n, &q, "--cache-type q8_0");
     }
     for (int i = 0; i < TYPES; i++)
         if (with_type(p, i, &q)) {
@@ -177,7 +207,7 @@ static bool advise_together(const struct plan *p, struct advice *out)
                  rows[0] ? " " : "", i >= 0 ? "--weights " : "", i >= 0 ? types[i].name : "");
         if (length < p->length) {
             size_t used = strlen(text);
-            snprintf(text + used, sizeof text - used, "%s%s %u", i >= 0 ? " " : "", p->kind == PLAN_GENERATE ? "--context" : "--max-length", length);
+            snprintf(text + used, sizeof text - used, "%s%s %u", i >= 0 ? " " : "", p->kind == PLAN_GENERATE ? "--max-context" : "--max-length", length);
             q = with_length(&q, length);
         }
         add(out, &n, &q, text);
@@ -216,7 +246,7 @@ static void print_head(const struct plan *p, FILE *to)
     if (p->kind == PLAN_TRAIN)
         fprintf(to, ": %u rows of up to %u tokens a pass", p->rows, p->length);
     else if (p->kind == PLAN_GENERATE)
-        fprintf(to, ": a context of %u tokens", p->length);
+        fprintf(to, ": %u sequence%s of up to %u tokens", p->request.pass.slots, p->request.pass.slots > 1 ? "s" : "", p->length);
     fprintf(to, "%s%u tokens%s\n", p->kind == PLAN_EVAL ? ": " : ", ", p->request.pass.max_tokens,
             p->kind == PLAN_GENERATE ? " of a prompt at a time" : p->kind == PLAN_EVAL ? " a pass" : "");
 }
@@ -235,6 +265,9 @@ static void print_table(const struct plan *p, const struct mosld_memory *m, FILE
         fprintf(to, "  %u of %u layers are computed again in backward: %.1f %% more products", m->recomputed, m->trained, 100 * m->again);
     else if (m->trained)
         fprintf(to, "  nothing is computed again in backward");
+    if (m->cache)
+        fprintf(to, "\n  cache       %9.1f MiB  %s, %llu tokens%s", (double)m->cache / MIB, op_wtype_name(p->request.pass.cache_type),
+                (unsigned long long)p->request.pass.cache_blocks * KV_BLOCK, p->request.pass.slots > 1 ? " that the sequences share" : "");
     fprintf(to, "\n  scratch     %9.1f MiB\n", (double)m->scratch / MIB);
     if (m->staging)
         fprintf(to, "  staging     %9.1f MiB\n", (double)m->staging / MIB);
@@ -265,10 +298,11 @@ static void print_json(const struct plan *p, const struct mosld_memory *m, FILE 
     const struct {
         const char *name;
         double value;
-    } numbers[] = {{"weights_bytes", (double)m->weights}, {"adapter_bytes", (double)m->adapter}, {"activations_bytes", (double)m->activations},
+    } numbers[] = {{"weights_bytes", (double)m->weights}, {"adapter_bytes", (double)m->adapter}, {"activations_bytes", (double)m->activations}, {"cache_bytes", (double)m->cache},
                    {"scratch_bytes", (double)m->scratch}, {"staging_bytes", (double)m->staging}, {"total_bytes", (double)total},
                    {"device_bytes", (double)info->limits.memory}, {"trained_layers", m->trained}, {"recomputed_layers", m->recomputed},
                    {"recompute_share", m->again}, {"parameters", (double)m->model_parameters}, {"trainable_parameters", (double)m->parameters},
+                   {"context", p->kind == PLAN_GENERATE ? p->length : 0}, {"cache_tokens", (double)p->request.pass.cache_blocks * KV_BLOCK},
                    {"tokens", p->request.pass.max_tokens}, {"targets", p->request.pass.max_targets}};
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "model", p->model);
@@ -292,6 +326,22 @@ static void print_room(const struct plan *p, FILE *to)
     uint32_t rows = p->kind == PLAN_TRAIN ? largest(p, with_rows, p->rows, MOST_ROWS) : 0;
     if (rows > p->rows)
         fprintf(to, "Up to %u rows a pass would fit.\n", rows);
+}
+
+enum rt_status plan_generation(struct plan *p, uint32_t wanted, bool limited, struct rt_error *err)
+{
+    uint32_t most = mosld_config_longest(mosld_model_file_config(p->request.file)), usual = limited || most < PLAN_USUAL_CONTEXT ? most : PLAN_USUAL_CONTEXT;
+    if (wanted > most)
+        return rt_fail(err, RT_USAGE, "--max-context: %u is more than the model's %u positions", wanted, most);
+    p->kind = PLAN_GENERATE;
+    p->request.pass.max_targets = p->request.pass.slots;
+    p->request.pass.max_tokens = PLAN_PIECE > p->request.pass.slots ? PLAN_PIECE : p->request.pass.slots;
+    p->length = wanted ? wanted : usual;
+    *p = with_length(p, p->length);
+    struct mosld_memory m;
+    uint32_t low = least(usual, PLAN_LEAST_CONTEXT), length = wanted || fits(p, &m) ? p->length : largest(p, with_length, low, usual);
+    *p = with_length(p, length ? length : low);
+    return RT_OK;
 }
 
 enum rt_status plan_print(const struct plan *p, bool json, FILE *to, struct rt_error *err)

@@ -4,12 +4,13 @@
 #include "mosld/adapter/adapter_file.h"
 #include "mosld/generate/engine.h"
 #include "mosld/ops/op.h"
+#include "tools/plan.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE = 256, DEFAULT_CONTEXT = 4096, LEAST_CONTEXT = 256 }; /* PIECE: tokens of a prompt that a step runs at most */
+enum { PIECE = PLAN_PIECE, DEFAULT_CONTEXT = PLAN_USUAL_CONTEXT, LEAST_CONTEXT = PLAN_LEAST_CONTEXT }; /* PIECE: tokens of a prompt that a step runs at most */
 
 struct runner {
     struct session *s;
@@ -137,6 +138,23 @@ enum rt_status runner_open(struct session *s, const struct session_options *o, c
     enum rt_status st = open_all(r, o, err);
     if (st)
         runner_close(out);
+    return st;
+}
+
+enum rt_status runner_print_plan(struct session *s, const struct session_options *o, const struct runner_params *params, FILE *to, struct rt_error *err)
+{
+    struct mosld_adapter_params *adapters = calloc(params->n_adapters + 1, sizeof *adapters);
+    enum rt_status st = adapters ? RT_OK : rt_fail(err, RT_NO_MEMORY, "no memory for the adapters");
+    for (uint32_t i = 0; !st && i < params->n_adapters; i++)
+        st = mosld_adapter_read_params(params->adapters[i], &adapters[i], err);
+    struct plan plan = {.dev = s->dev, .model = o->model,
+                        .request = {.file = s->file, .weights = o->weights - 1, .more = adapters, .n_more = params->n_adapters,
+                                    .pass = {.slots = params->slots, .cache_type = params->cache_type}}};
+    if (!st)
+        st = plan_generation(&plan, params->context, o->memory_limit > 0, err);
+    if (!st)
+        st = plan_print(&plan, o->json && o->plan, to, err);
+    free(adapters);
     return st;
 }
 

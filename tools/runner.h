@@ -35,6 +35,8 @@ struct runner_item {
 enum rt_status runner_open(struct session *s, const struct session_options *o, const struct runner_params *params, struct runner **out,
                            struct rt_error *err);
 void runner_close(struct runner **r); /* NULL is fine */
+/* Prints what runner_open would lay out (plan.h); the session's file and device are open. */
+enum rt_status runner_print_plan(struct session *s, const struct session_options *o, const struct runner_params *params, FILE *to, struct rt_error *err);
 
 /* A free slot for a prompt; *reused of its tokens are in the cache already. False: none is free. */
 bool runner_acquire(struct runner *r, int adapter, const int32_t *ids, uint32_t n, uint32_t *slot, uint32_t *reused);

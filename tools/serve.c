@@ -30,6 +30,8 @@ static const struct option table[] = {
     {.name = "timeout", OPTION_REAL(struct serve_options, timeout, 0.001, 1e6), .value = "SECONDS", .help = "most for a request, waiting included"},
     {.name = "max_body", OPTION_REAL(struct serve_options, max_body, 0.001, 1024), .value = "MIB", .help = "most of a request's body"},
     ANSWER_OPTIONS(struct serve_options),
+    PLAN_OPTION(struct serve_options),
+    {.name = "json", OPTION_BOOL(struct serve_options, session.json), .command_line_only = true, .help = "with --plan: as one JSON document"},
 };
 enum { DRAIN_SECONDS = 20, FLUSH_SECONDS = 3 };
 
@@ -69,22 +71,26 @@ static enum rt_status open_model(struct server *s, struct rt_error *err)
 {
     struct serve_options *o = &s->o;
     RT_TRY(session_open_file(&s->s, &o->session, err));
-    RT_TRY(session_need_tokenizer(&s->s, err));
+    if (o->session.plan)
+        RT_TRY(session_open_device(&s->s, &o->session, err));
+    else
+        RT_TRY(session_need_tokenizer(&s->s, err));
     RT_TRY(answer_options_params(&o->answer, &s->defaults, err));
-    s->defaults.ends = mosld_tokenizer_ends(s->s.tokenizer, &s->defaults.n_ends);
+    if (!o->session.plan)
+        s->defaults.ends = mosld_tokenizer_ends(s->s.tokenizer, &s->defaults.n_ends);
     s->seed = (uint64_t)o->answer.seed;
     const char **folders = calloc(o->adapter.n + 1, sizeof *folders);
     if (!folders)
         return rt_fail(err, RT_NO_MEMORY, "no memory for the adapters");
     for (size_t i = 0; i < o->adapter.n; i++)
         folders[i] = session_adapter_folder(o->adapter.item[i]);
-    enum rt_status st = runner_open(&s->s, &o->session,
-                                    &(struct runner_params){.slots = (uint32_t)o->parallel, .context = (uint32_t)o->answer.context,
-                                                            .cache_type = answer_cache_wtype(o->answer.cache_type),
-                                                            .adapters = folders, .n_adapters = (uint32_t)o->adapter.n},
-                                    &s->runner, err);
+    struct runner_params params = {.slots = (uint32_t)o->parallel, .context = (uint32_t)o->answer.context,
+                                   .cache_type = answer_cache_wtype(o->answer.cache_type), .adapters = folders, .n_adapters = (uint32_t)o->adapter.n};
+    enum rt_status st = o->session.plan ? runner_print_plan(&s->s, &o->session, &params, stdout, err) : runner_open(&s->s, &o->session, &params, &s->runner, err);
+    if (!o->session.plan && st == RT_NO_MEMORY && s->s.dev)
+        runner_print_plan(&s->s, &o->session, &params, stderr, NULL);
     free(folders);
-    if (!st)
+    if (!st && s->runner)
         s->defaults.context = runner_context(s->runner);
     return st;
 }
@@ -121,6 +127,8 @@ static enum rt_status run(void *state, const struct options *given, struct rt_er
         return rt_fail(err, RT_USAGE, "--api-key is empty");
     RT_TRY(name_models(s, err));
     RT_TRY(open_model(s, err));
+    if (s->o.session.plan)
+        return RT_OK;
     s->started = time(NULL);
     RT_TRY(serve_engine_start(s, err));
     RT_TRY(serve_http_start(s, err));

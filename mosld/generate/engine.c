@@ -60,9 +60,9 @@ static uint32_t piece_of(uint32_t piece, uint32_t context)
     return piece > context ? context : piece;
 }
 
-uint32_t mosld_engine_slot_blocks(const struct mosld_model *model, uint32_t context, uint32_t piece)
+uint32_t mosld_engine_slot_blocks(const struct mosld_config *config, uint32_t context, uint32_t piece)
 {
-    uint32_t all = op_kv_blocks(context), window = model->config.slides_everywhere ? model->config.sliding_window : 0;
+    uint32_t all = op_kv_blocks(context), window = config->slides_everywhere ? config->sliding_window : 0;
     /* What the last token before a piece sees, the piece, and a block that both only touch at either end. */
     uint64_t few = window ? (uint64_t)op_kv_blocks(window) + op_kv_blocks(piece_of(piece, context)) + 2 : all;
     return few < all ? (uint32_t)few : all;
@@ -86,7 +86,7 @@ enum rt_status mosld_engine_create(const struct mosld_engine_params *p, struct m
     e->n_adapters = p->n_adapters;
     for (uint32_t i = 0; i < p->n_adapters; i++)
         e->adapters[i] = p->adapters[i];
-    uint32_t piece = piece_of(p->piece, e->context), least = mosld_engine_slot_blocks(e->model, e->context, piece);
+    uint32_t piece = piece_of(p->piece, e->context), least = mosld_engine_slot_blocks(&e->model->config, e->context, piece);
     uint64_t blocks = p->blocks ? p->blocks : (uint64_t)least * e->n_slots;
     if (blocks < least || blocks > UINT32_MAX / KV_BLOCK)
         return rt_fail(err, RT_USAGE, "a cache of %llu blocks of %d tokens: one sequence of %u tokens needs %u", (unsigned long long)blocks, KV_BLOCK,
@@ -114,9 +114,9 @@ enum rt_status mosld_engine_fit(const struct mosld_engine_params *p, uint32_t le
         return st;
     uint64_t room = (memory > out->other_bytes ? memory - out->other_bytes : 0) / block, bound = range / (block / p->model->config.num_layers);
     room = room < bound ? room : bound;
-    while (out->context > least && mosld_engine_slot_blocks(p->model, out->context, piece) > room)
+    while (out->context > least && mosld_engine_slot_blocks(&p->model->config, out->context, piece) > room)
         out->context = out->context - least > KV_BLOCK ? (out->context - 1) / KV_BLOCK * KV_BLOCK : least;
-    uint64_t one = mosld_engine_slot_blocks(p->model, out->context, piece), all = one * slots;
+    uint64_t one = mosld_engine_slot_blocks(&p->model->config, out->context, piece), all = one * slots;
     out->blocks = (uint32_t)(all <= room ? all : room > one ? room : one);
     return RT_OK;
 }

@@ -75,7 +75,7 @@ struct mosld_engine_item {
 uint32_t mosld_engine_room(const struct mosld_engine *engine);
 uint32_t mosld_engine_needs(const struct mosld_engine *engine, uint32_t slot, uint32_t n);
 /* Blocks that a slot needs at most; what mosld_engine_create takes for the whole cache where `blocks` is 0 is so many times the slots. */
-uint32_t mosld_engine_slot_blocks(const struct mosld_model *model, uint32_t context, uint32_t piece);
+uint32_t mosld_engine_slot_blocks(const struct mosld_config *config, uint32_t context, uint32_t piece);
 uint32_t mosld_engine_blocks(const struct mosld_engine *engine);
 
 /* Runs the items' tokens and adds them to their slots' caches. RT_USAGE, before anything has run: a token outside the vocabulary, or one that a cache has no

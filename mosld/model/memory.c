@@ -3,9 +3,11 @@
 
 #include "mosld/ops/optim.h"
 
+#include <stdlib.h>
+
 const char *const mosld_checkpointing_names[] = {"auto", "true", "false", NULL};
 
-uint64_t mosld_memory_total(const struct mosld_memory *m) { return m->weights + m->adapter + m->activations + m->scratch + m->staging; }
+uint64_t mosld_memory_total(const struct mosld_memory *m) { return m->weights + m->adapter + m->activations + m->cache + m->scratch + m->staging; }
 
 /* Multiply-adds a token: forward is one product a weight, backward another one (dx), layers below the lowest adapter have no backward, and
  * recomputing leaves out the product of down. Of the adapter and attention nothing is counted. */
@@ -20,9 +22,10 @@ static double products_again(const struct mosld_pass *p)
 
 void mosld_memory_of(const struct mosld_model *model, const struct mosld_adapter *adapter, const struct mosld_pass *pass, struct mosld_memory *out)
 {
+    uint64_t cache = pass->params.cache_tokens ? pass->params.cache_blocks * mosld_pass_block_bytes(model, pass->params.cache_type) : 0;
     *out = (struct mosld_memory){
         .weights = rt_arena_planned(model->arena), .adapter = adapter ? rt_arena_planned(adapter->arena) : 0,
-        .activations = rt_arena_planned(pass->activations), .scratch = rt_arena_planned(pass->scratch), .staging = rt_reserve(model->dev),
+        .activations = rt_arena_planned(pass->activations) - cache, .cache = cache, .scratch = rt_arena_planned(pass->scratch), .staging = rt_reserve(model->dev),
         .parameters = adapter ? adapter->parameters : 0, .model_parameters = model->parameters};
     if (!pass->trained)
         return;
@@ -68,15 +71,29 @@ enum rt_status mosld_memory_plan(struct rt_device *dev, const struct mosld_memor
     struct mosld_model *model = NULL;
     struct mosld_adapter *adapter = NULL;
     struct mosld_pass *pass = NULL;
+    struct mosld_adapter **more = calloc(r->n_more + 1, sizeof *more);
+    struct mosld_pass_params params = r->pass;
+    if (!more)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the plan");
+    params.adapters = more;
+    params.n_adapters = r->n_more;
     enum rt_status st = mosld_model_create(dev, r->file, r->positions, r->weights, &model, err);
     if (!st && r->adapter)
         st = mosld_adapter_create(dev, &model->config, r->adapter, r->pass.trains, r->given_mask, &adapter, err);
+    for (uint32_t i = 0; !st && i < r->n_more; i++)
+        st = mosld_adapter_create(dev, &model->config, &r->more[i], false, false, &more[i], err);
     if (!st && r->pass.trains)
         st = mosld_pass_create_fitting(model, adapter, &r->pass, r->checkpointing, &pass, err);
     else if (!st)
-        st = mosld_pass_create(model, adapter, &r->pass, &pass, err);
+        st = mosld_pass_create(model, adapter, &params, &pass, err);
     if (!st)
         mosld_memory_of(model, adapter, pass, out);
+    for (uint32_t i = 0; i < r->n_more; i++) {
+        out->adapter += !st ? rt_arena_planned(more[i]->arena) : 0;
+        out->parameters += !st ? more[i]->parameters : 0;
+        mosld_adapter_destroy(&more[i]);
+    }
+    free(more);
     mosld_pass_destroy(&pass);
     mosld_adapter_destroy(&adapter);
     mosld_model_destroy(&model);

@@ -10,7 +10,7 @@ enum mosld_checkpointing { MOSLD_CHECKPOINT_AUTO, MOSLD_CHECKPOINT_TRUE, MOSLD_C
 extern const char *const mosld_checkpointing_names[]; /* ended by NULL */
 
 struct mosld_memory {
-    uint64_t weights, adapter, activations, scratch, staging;
+    uint64_t weights, adapter, activations, cache, scratch, staging; /* cache: of keys and values, in generation */
     uint32_t trained, recomputed; /* layers, in training: have a backward; are computed again in it */
     double again;                 /* how much a training step's products grow by that: 0.29 is 29 % */
     uint64_t parameters, model_parameters; /* trainable; of the model */
@@ -30,6 +30,8 @@ struct mosld_memory_request {
     int weights;                         /* MOSLD_WEIGHTS_AS_FILE or an enum op_wtype */
     uint32_t positions;
     const struct mosld_adapter_params *adapter; /* NULL: none */
+    const struct mosld_adapter_params *more;    /* [n_more]: in generation, others that are loaded beside it */
+    uint32_t n_more;
     bool given_mask;
     enum mosld_checkpointing checkpointing;     /* where pass.trains */
     struct mosld_pass_params pass;
