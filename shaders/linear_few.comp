@@ -68,11 +68,12 @@ uint quant_words()
 
 void main()
 {
-    p.rows = few.rows, p.k = few.k, p.x_stride = few.x_stride, p.x_col = few.x_col, p.y_stride = few.y_stride, p.scale = 1.0, p.w_offset = 0;
+    p.rows = few.rows, p.k = few.k, p.x_stride = few.x_stride, p.x_col = few.first * few.x_stride, p.y_stride = few.y_stride, p.scale = 1.0, p.w_offset = 0;
     p.add = few.how >> LINEAR_FEW_ADD_SHIFT & 3u;
     uint ends[LINEAR_FEW_PARTS + 1], end = 0;
+    bool alone = (few.how & LINEAR_FEW_ALONE) != 0;
     for (uint i = 0; i < LINEAR_FEW_PARTS; i++) {
-        end += (few.n[i] + COLUMNS - 1) / COLUMNS;
+        end += alone ? 0 : (few.n[i] + COLUMNS - 1) / COLUMNS;
         ends[i] = end;
     }
     end += (few.stack_rows + COLUMNS - 1) / COLUMNS;
@@ -83,7 +84,7 @@ void main()
         of_stack = i == LINEAR_FEW_PARTS;
         p.n = of_stack ? few.stack_rows : few.n[i];
         if (!of_stack) {
-            p.y_col = few.y_col[i], p.bias_col = few.bias[i];
+            p.y_col = few.y_col[i] + few.first * few.y_stride, p.bias_col = few.bias[i];
             p.scales = few.n[i] * quant_words();
             part_word = few.w[i];
         }

@@ -30,7 +30,7 @@ void columns(uint part, uint t, uint c)
             sum += gate_g[e] * one;
         }
     if (c < n)
-        y[t * few.y_stride + few.y_col[part] + c] += few.scale[part] * sum;
+        y[(few.first + t) * few.y_stride + few.y_col[part] + c] += few.scale[part] * sum;
     barrier(); /* before the next columns' decision overwrites the gate */
 }
 

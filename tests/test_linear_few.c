@@ -21,17 +21,18 @@ static const struct shape {
 static void run_case(enum op_wtype type, struct shape s, uint32_t add, uint32_t seed)
 {
     s.k = (s.k + op_wtype_block(type) - 1) / op_wtype_block(type) * op_wtype_block(type);
-    uint32_t before = seed % 3, ul = s.r ? before + s.r + s.experts : 0;
-    struct linear_few_push p = {.rows = s.rows, .k = s.k, .x_stride = s.k + before, .x_col = before, .y_stride = s.n + 2, .ul_stride = ul + 1,
-                                .stack_rows = ul, .how = type | add << LINEAR_FEW_ADD_SHIFT | (seed % 2 ? LINEAR_FEW_TRANSPOSED : 0)};
+    uint32_t before = seed % 3, first = seed / 2 % 4, alone = s.r && seed % 5 == 3, ul = s.r ? before + s.r + s.experts : 0;
+    struct linear_few_push p = {.rows = s.rows, .first = first, .k = s.k, .x_stride = s.k + before, .y_stride = s.n + 2, .ul_stride = ul + 1,
+                                .stack_rows = ul, .how = type | add << LINEAR_FEW_ADD_SHIFT | (seed % 2 ? LINEAR_FEW_TRANSPOSED : 0) | (alone ? LINEAR_FEW_ALONE : 0)};
     p.n[0] = s.n, p.y_col[0] = 1, p.bias[0] = before, p.u_col[0] = before, p.b[0] = 3, p.scale[0] = 0.5f;
     p.mix[0] = s.r ? s.r | s.experts << 16 | s.top_k << 24 : 0;
     char label[120];
-    snprintf(label, sizeof label, "%s rows %u n %u k %u r %u E %u top %u add %u", op_wtype_name(type), s.rows, s.n, s.k, s.r, s.experts, s.top_k, add);
-    uint64_t y = (uint64_t)s.rows * p.y_stride;
+    snprintf(label, sizeof label, "%s rows %u n %u k %u r %u E %u top %u add %u first %u%s", op_wtype_name(type), s.rows, s.n, s.k, s.r, s.experts, s.top_k, add, first,
+             alone ? " adapter alone" : "");
+    uint64_t y = (uint64_t)(first + s.rows) * p.y_stride;
     struct op_case c = {
         .label = label, .push = &p, .seed = seed, .atol = 1e-5 + 2 * FLT_EPSILON * s.k * (1 + s.r), .rtol = 1e-5,
-        .b = {{.n = (uint64_t)s.rows * p.x_stride},
+        .b = {{.n = (uint64_t)(first + s.rows) * p.x_stride},
               {.n = (uint64_t)s.n * s.k, .wtype = type, .rows = s.n, .cols = s.k},
               {.n = y},
               {.n = add == MATMUL_ADD_BIAS ? s.n + before : y},

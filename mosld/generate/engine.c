@@ -26,6 +26,7 @@ struct mosld_engine {
     struct slot *slots;
     struct block_pool pool;
     bool *used; /* [blocks]: for mosld_engine_room */
+    bool mixes; /* rows of several adapters go through the model together */
     uint64_t releases;
     struct mosld_slot_token *batch; /* [slots] */
     uint32_t *order, *rows;         /* [slots]: items of a batch; rows of logits */
@@ -123,7 +124,14 @@ enum rt_status mosld_engine_fit(const struct mosld_engine_params *p, uint32_t le
 
 uint64_t mosld_engine_planned(const struct mosld_engine *e) { return e ? mosld_pass_planned(e->pass) : 0; }
 
-enum rt_status mosld_engine_commit(struct mosld_engine *e, struct rt_error *err) { return mosld_pass_commit(e->pass, err); }
+enum rt_status mosld_engine_commit(struct mosld_engine *e, struct rt_error *err)
+{
+    RT_TRY(mosld_pass_commit(e->pass, err));
+    e->mixes = true;
+    for (uint32_t i = 0; i < e->n_adapters && e->mixes; i++)
+        e->mixes = mosld_pass_mixes(e->pass, e->adapters[i]);
+    return RT_OK;
+}
 
 void mosld_engine_destroy(struct mosld_engine **engine)
 {
@@ -368,16 +376,15 @@ static enum rt_status batch_logits(struct mosld_engine *e, const struct mosld_en
     return RT_OK;
 }
 
-/* One token each of the n slots whose items e->order lists; they have one adapter. */
+/* One token each of the n slots whose items e->order lists, those with the same adapter side by side; with several adapters only where the pass mixes them. */
 static enum rt_status run_together(struct mosld_engine *e, const struct mosld_engine_item *items, uint32_t n, struct rt_error *err)
 {
     if (n == 1)
         return run_alone(e, &items[e->order[0]], err);
-    e->pass->adapter = adapter_of(e, e->slots[items[e->order[0]].slot].adapter);
     for (uint32_t i = 0; i < n; i++) {
         const struct mosld_engine_item *item = &items[e->order[i]];
         RT_TRY(take_blocks(e, item->slot, 1, err));
-        e->batch[i] = (struct mosld_slot_token){item->slot, e->slots[item->slot].n, (uint32_t)item->tokens[0]};
+        e->batch[i] = (struct mosld_slot_token){item->slot, e->slots[item->slot].n, (uint32_t)item->tokens[0], adapter_of(e, e->slots[item->slot].adapter)};
     }
     RT_TRY(mosld_forward_slots(e->pass, e->batch, n, err));
     for (uint32_t i = 0; i < n; i++) {
@@ -420,13 +427,16 @@ enum rt_status mosld_engine_step(struct mosld_engine *e, const struct mosld_engi
     for (uint32_t i = 0; i < n && !st; i++)
         if (items[i].n > 1)
             st = run_alone(e, &items[i], err);
+    uint32_t m = 0;
     for (uint32_t a = 0; a <= e->n_adapters && !st; a++) {
-        uint32_t adapter = a < e->n_adapters ? a : MOSLD_ENGINE_NO_ADAPTER, m = 0;
+        uint32_t adapter = a < e->n_adapters ? a : MOSLD_ENGINE_NO_ADAPTER;
         for (uint32_t i = 0; i < n; i++)
             if (items[i].n == 1 && e->slots[items[i].slot].adapter == adapter)
                 e->order[m++] = i;
-        if (m)
+        if (m && (!e->mixes || a == e->n_adapters)) {
             st = run_together(e, items, m, err);
+            m = 0;
+        }
     }
     for (uint32_t i = 0; i < n && st; i++)
         cut_cache(e, &e->slots[items[i].slot], 0); /* what ran is not known */

@@ -9,8 +9,8 @@
  * common, and a model with a sliding window gives back what it has left. When no block is free, the released slot that has waited longest loses its cache. When that is not enough
  * either, the caller holds some of the slots back (mosld_engine_room), or takes a cache away (mosld_engine_truncate) and hands all of its tokens in again later. Sampling, texts, queues and threads are the caller's.
  *
- * In a step, slots that hand in one token and have the same adapter go through the model together, so the weights are read once for all of them (once an
- * adapter); prompts run one after the other, in pieces. On the host device up to 8 sequences that run together get the bits that each would get alone.
+ * In a step, slots that hand in one token go through the model together, so the weights are read once for all of them, whatever their adapters (where the device cannot add those
+ * apart, once an adapter: mosld_pass_mixes); prompts run one after the other, in pieces. On the host device up to 8 sequences that run together get the bits that each would get alone.
  *
  * One thread at a time. Tokens are checked against the vocabulary. */
 #ifndef MOSLD_ENGINE_H

@@ -206,8 +206,14 @@ enum rt_status mosld_forward_slots(struct mosld_pass *p, const struct mosld_slot
     p->T = n;
     p->training = false;
     p->by_slot = true;
+    p->adapter = n ? tokens[0].adapter : NULL;
+    for (uint32_t i = 1; i < n && !p->mixed; i++)
+        p->mixed = tokens[i].adapter != tokens[0].adapter ? tokens : NULL;
+    if (p->mixed)
+        p->adapter = NULL;
     enum rt_status st = decoder(p, err);
     p->by_slot = false;
+    p->mixed = NULL;
     return st;
 }
 

@@ -172,7 +172,53 @@ static struct op_linear_few few_of(const struct mosld_pass *pass, uint32_t layer
     return f;
 }
 
-enum rt_status linear_forward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, const struct linear_output *out, bool again,
+/* What adapter `a` adds to rows first .. end - 1 of a group's outputs, a few at a time. */
+static enum rt_status add_adapter(struct mosld_pass *pass, struct mosld_adapter *a, uint32_t layer, int group, struct rt_span x, const struct linear_output *out,
+                                  uint32_t first, uint32_t end, struct rt_error *err)
+{
+    if (!a || a->groups[layer][group].n_modules == 0)
+        return RT_OK;
+    RT_TRY(mosld_adapter_transpose(a, err));
+    pass->adapter = a;
+    struct op_linear_few few = few_of(pass, layer, group, x, out);
+    pass->adapter = NULL;
+    few.alone = true;
+    few.add = OP_ADD_NONE;
+    for (few.first = first; few.first < end; few.first += few.rows) {
+        few.rows = end - few.first < LINEAR_FEW_ROWS ? end - few.first : LINEAR_FEW_ROWS;
+        RT_TRY(IN_MODULE(pass->model->dev, members[group].name, op_linear_few(pass->model->dev, &few, err)));
+    }
+    return RT_OK;
+}
+
+static enum rt_status add_adapters(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, const struct linear_output *out, struct rt_error *err)
+{
+    const struct mosld_slot_token *t = pass->mixed;
+    for (uint32_t first = 0, end = 0; t && first < pass->T; first = end) {
+        while (end < pass->T && t[end].adapter == t[first].adapter)
+            end++;
+        RT_TRY(add_adapter(pass, t[first].adapter, layer, group, x, out, first, end, err));
+    }
+    return RT_OK;
+}
+
+bool mosld_pass_mixes(struct mosld_pass *pass, struct mosld_adapter *adapter)
+{
+    struct mosld_adapter *before = pass->adapter;
+    bool mixes = true;
+    pass->adapter = adapter;
+    for (uint32_t l = 0; l < adapter->layers && mixes; l++)
+        for (int g = 0; g < MOSLD_GROUPS && mixes; g++) {
+            struct op_linear_few few = few_of(pass, l, g, pass->norm_out, (struct linear_output[3]){{.y = pass->norm_out}});
+            few.alone = true, few.rows = 1;
+            mixes = few.stack_rows == 0 || op_linear_few_takes(pass->model->dev, &few);
+        }
+    pass->adapter = before;
+    return mixes;
+}
+
+/* The products with the model's weights, and the adapter that all rows have. */
+static enum rt_status forward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, const struct linear_output *out, bool again,
                                     struct rt_error *err)
 {
     if (pass->params.cache_tokens && pass->T <= LINEAR_FEW_ROWS) {
@@ -187,6 +233,13 @@ enum rt_status linear_forward_group(struct mosld_pass *pass, uint32_t layer, int
     for (uint32_t i = 0; i < members[group].n; i++)
         RT_TRY(linear_forward(pass, layer, group, members[group].first + i, x, &out[i], err));
     return RT_OK;
+}
+
+enum rt_status linear_forward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, const struct linear_output *out, bool again,
+                                    struct rt_error *err)
+{
+    RT_TRY(forward_group(pass, layer, group, x, out, again, err));
+    return add_adapters(pass, layer, group, x, out, err);
 }
 
 /* The factor in front of f_e in dloss/dp: coef * E / (routers * micro-steps * T); 0 where the balance loss does not act. */

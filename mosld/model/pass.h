@@ -59,6 +59,8 @@ struct mosld_layer_state {
     struct rt_span cache;             /* [cache_blocks * KV_BLOCK rows]: mosld/ops/kv_cache.h */
 };
 
+struct mosld_slot_token;
+
 struct mosld_pass {
     struct mosld_model *model;
     struct mosld_adapter *adapter; /* NULL: the model alone */
@@ -70,6 +72,7 @@ struct mosld_pass {
     uint32_t *tables, table_words, first_table;          /* on the host; words of a slot's, and where the first begins in `where` */
     bool *table_changed;                                 /* [slots]: not yet in `where` */
     uint32_t slot;                                       /* whose cache mosld_forward_cached continues; `cached` is how much that one holds */
+    const struct mosld_slot_token *mixed;                /* the current batch's tokens, where they have several adapters; else NULL */
     bool by_slot;                                        /* the current batch is a token of each of several slots */
     struct rt_span h_out;                                /* [T, d]: the residual stream behind the last layer */
     struct mosld_slots *slots;                           /* who shares which memory; pass.c's own */
@@ -111,11 +114,14 @@ uint32_t mosld_pass_slice(const struct mosld_pass *pass);
 /* Generation: runs T tokens that follow pass->cached earlier ones; their keys and values join the cache. */
 enum rt_status mosld_forward_cached(struct mosld_pass *pass, const uint32_t *tokens, uint32_t T, struct rt_error *err);
 
-/* One token each of n different slots, at most as many as a pass has tokens: row i of h_out is that of tokens[i]. Every slot holds `pos` tokens already.
- * Neither pass->cached nor pass->slot changes. */
+/* One token each of n different slots, at most as many as a pass has tokens: row i of h_out is that of tokens[i]. Every slot holds `pos` tokens already. Each
+ * has its own adapter (NULL: none), those with the same side by side; where they differ, every one of them must be one that mosld_pass_mixes takes: the products with the model's
+ * weights are then one for all. pass->adapter is set; neither pass->cached nor pass->slot changes. */
 struct mosld_slot_token {
     uint32_t slot, pos, token;
+    struct mosld_adapter *adapter;
 };
+bool mosld_pass_mixes(struct mosld_pass *pass, struct mosld_adapter *adapter);
 enum rt_status mosld_forward_slots(struct mosld_pass *pass, const struct mosld_slot_token *tokens, uint32_t n, struct rt_error *err);
 
 /* The cache's blocks. With cache_blocks 0 block i of slot s is s * mosld_pass_slot_blocks + i from the start. Otherwise the caller says

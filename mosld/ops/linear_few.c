@@ -18,7 +18,7 @@ static void few_ref(void *const *b, const void *push)
     const double *x = b[FEW_X], *w = b[FEW_W], *other = b[FEW_OTHER], *a = b[FEW_STACK], *B = b[FEW_B];
     double *y = b[FEW_Y], *ul = b[FEW_UL], g[MOSLD_MAX_EXPERTS], prob[MOSLD_MAX_EXPERTS];
     for (size_t t = 0; t < p->rows; t++, w = b[FEW_W]) {
-        const double *row = x + t * p->x_stride + p->x_col, *v = ul + t * p->ul_stride;
+        const double *row = x + (p->first + t) * p->x_stride, *v = ul + t * p->ul_stride;
         for (uint32_t i = 0; i < p->stack_rows; i++) {
             double sum = 0;
             for (uint32_t k = 0; k < p->k; k++)
@@ -31,9 +31,9 @@ static void few_ref(void *const *b, const void *push)
             if (r && experts > 1)
                 gate_row_ref(v + p->u_col[i] + r, experts, few_top_k(p, i), g, prob);
             for (uint32_t o = 0; o < p->n[i]; o++, w += p->k) {
-                size_t at = t * p->y_stride + p->y_col[i] + o;
-                double sum = few_add(p) == MATMUL_ADD_BIAS ? other[p->bias[i] + o] : few_add(p) == MATMUL_ADD_RESIDUAL ? other[at] : 0;
-                for (uint32_t k = 0; k < p->k; k++)
+                size_t at = (p->first + t) * p->y_stride + p->y_col[i] + o;
+                double sum = few_alone(p) ? y[at] : few_add(p) == MATMUL_ADD_BIAS ? other[p->bias[i] + o] : few_add(p) == MATMUL_ADD_RESIDUAL ? other[at] : 0;
+                for (uint32_t k = 0; k < p->k && !few_alone(p); k++)
                     sum += row[k] * w[k];
                 for (uint32_t e = 0; e < experts; e++)
                     for (uint32_t j = 0; j < r; j++)
@@ -50,7 +50,7 @@ static double few_flops(const void *push)
     const struct linear_few_push *p = push;
     double outputs = p->stack_rows;
     for (uint32_t i = 0; i < LINEAR_FEW_PARTS; i++)
-        outputs += p->n[i];
+        outputs += few_alone(p) ? few_r(p, i) : p->n[i];
     return 2.0 * p->rows * p->k * outputs;
 }
 
@@ -60,7 +60,7 @@ static double few_bytes(const void *push)
     double bytes = 4.0 * p->k * (p->rows + (double)p->stack_rows);
     for (uint32_t i = 0; i < LINEAR_FEW_PARTS; i++) {
         uint32_t experts = few_experts(p, i), top_k = few_top_k(p, i), chosen = experts > 1 && top_k < experts ? top_k : experts;
-        bytes += (double)op_weight_bytes((enum op_wtype)few_type(p, i), p->n[i], p->k) +
+        bytes += (few_alone(p) ? 0 : (double)op_weight_bytes((enum op_wtype)few_type(p, i), p->n[i], p->k)) +
                  4.0 * p->rows * p->n[i] * (1 + (few_add(p) == MATMUL_ADD_RESIDUAL) + (double)few_r(p, i) * chosen);
     }
     return bytes;
@@ -73,7 +73,7 @@ static void columns_grid(const void *push, uint32_t groups[3])
 {
     const struct linear_few_push *p = push;
     uint64_t n = (p->stack_rows + 3ull) / 4;
-    for (uint32_t i = 0; i < LINEAR_FEW_PARTS; i++)
+    for (uint32_t i = 0; i < LINEAR_FEW_PARTS && !few_alone(p); i++)
         n += (p->n[i] + 3ull) / 4;
     groups[0] = op_groups(n, 1);
 }
@@ -179,7 +179,9 @@ static bool cover(struct rt_span *all, struct rt_span s)
 /* The bindings of W and of what is added, and how the parts lie in them. */
 static bool bind(const struct op_linear_few *l, struct rt_span *w, struct rt_span *other, struct linear_few_push *p)
 {
-    *w = *other = (struct rt_span){0};
+    *w = *other = l->alone ? l->x : (struct rt_span){0};
+    if (l->alone)
+        return true;
     for (uint32_t i = 0; i < l->n_parts; i++)
         if (l->part[i].w->n_chunks != 1 || l->part[i].w->offset || !cover(w, op_weight_chunk(l->part[i].w, 0)->span) ||
             (l->add == OP_ADD_BIAS && !cover(other, l->part[i].bias)))
@@ -197,14 +199,15 @@ static bool bind(const struct op_linear_few *l, struct rt_span *w, struct rt_spa
 
 static bool describe(const struct op_linear_few *l, struct linear_few_push *p, struct rt_span spans[FEW_BINDINGS])
 {
-    bool fits = l->rows <= LINEAR_FEW_ROWS && l->n_parts > 0 && l->n_parts <= LINEAR_FEW_PARTS && l->add != OP_ADD_SELF;
-    *p = (struct linear_few_push){.rows = l->rows, .x_stride = l->x_stride, .x_col = l->x_col, .y_stride = l->y_stride, .ul_stride = l->ul_stride,
-                                  .stack_rows = l->stack_rows, .how = (uint32_t)l->add << LINEAR_FEW_ADD_SHIFT | (l->transposed ? LINEAR_FEW_TRANSPOSED : 0)};
+    bool fits = l->rows <= LINEAR_FEW_ROWS && l->first <= UINT32_MAX - LINEAR_FEW_ROWS && l->n_parts > 0 && l->n_parts <= LINEAR_FEW_PARTS && l->add != OP_ADD_SELF;
+    *p = (struct linear_few_push){.rows = l->rows, .first = l->first, .x_stride = l->x_stride, .y_stride = l->y_stride, .ul_stride = l->ul_stride,
+                                  .stack_rows = l->stack_rows, .how = (uint32_t)l->add << LINEAR_FEW_ADD_SHIFT | (l->transposed ? LINEAR_FEW_TRANSPOSED : 0) |
+                                         (l->alone ? LINEAR_FEW_ALONE : 0)};
     for (uint32_t i = 0; i < l->n_parts && fits; i++) {
         const struct op_linear_few_part *part = &l->part[i];
         p->k = l->part[0].w->cols;
         p->n[i] = part->w->rows, p->y_col[i] = part->y_col, p->u_col[i] = part->u_col, p->b[i] = (uint32_t)part->b_offset, p->scale[i] = part->scale;
-        p->how |= (uint32_t)part->w->type << LINEAR_FEW_TYPE_BITS * i;
+        p->how |= (l->alone ? OP_W_F32 : (uint32_t)part->w->type) << LINEAR_FEW_TYPE_BITS * i;
         fits = part->w->cols == p->k && part->b_offset <= UINT32_MAX && (uint64_t)part->r * part->experts <= LINEAR_FEW_MOST;
         if (part->r)
             p->mix[i] = part->r | part->experts << 16 | (l->top_k < part->experts ? l->top_k : part->experts) << 24;
@@ -233,17 +236,18 @@ bool op_linear_few_takes(struct rt_device *dev, const struct op_linear_few *l)
     if (!describe(l, &p, spans) || !binds(dev, spans))
         return false;
     const struct op_variant *v = op_choose(dev, &op_linear_few_desc, &p);
-    return v && op_would_take(dev, v);
+    return v && (l->alone || op_would_take(dev, v)); /* alone: what else there is takes a pass of its own for each adapter */
 }
 
 static enum rt_status check_part(const struct op_linear_few *l, const struct op_linear_few_part *part, struct rt_error *err)
 {
     const char *name = op_linear_few_desc.name;
     struct op_weight_layout layout;
-    RT_TRY(op_weight_check(name, part->w, op_weight_chunk(part->w, 0), &layout, err));
-    RT_TRY(op_check_rows(name, "y", l->y, l->rows, l->y_stride, part->y_col, part->w->rows, err));
+    if (!l->alone)
+        RT_TRY(op_weight_check(name, part->w, op_weight_chunk(part->w, 0), &layout, err));
+    RT_TRY(op_check_rows(name, "y", l->y, l->first + l->rows, l->y_stride, part->y_col, part->w->rows, err));
     if (l->add == OP_ADD_RESIDUAL)
-        RT_TRY(op_check_rows(name, "the residual", l->other, l->rows, l->y_stride, part->y_col, part->w->rows, err));
+        RT_TRY(op_check_rows(name, "the residual", l->other, l->first + l->rows, l->y_stride, part->y_col, part->w->rows, err));
     if (l->add == OP_ADD_BIAS)
         RT_TRY(op_check_rows(name, "the bias", part->bias, 1, part->w->rows, 0, part->w->rows, err));
     if (part->r == 0)
@@ -262,7 +266,7 @@ enum rt_status op_linear_few(struct rt_device *dev, const struct op_linear_few *
     struct rt_span spans[FEW_BINDINGS];
     if (!describe(l, &p, spans))
         return rt_fail(err, RT_FAILED, "%s: %u rows and %u modules of this kind do not go together: ask op_linear_few_takes", name, l->rows, l->n_parts);
-    RT_TRY(op_check_rows(name, "x", l->x, l->rows, l->x_stride, l->x_col, p.k, err));
+    RT_TRY(op_check_rows(name, "x", l->x, l->first + l->rows, l->x_stride, 0, p.k, err));
     for (uint32_t i = 0; i < l->n_parts; i++)
         RT_TRY(check_part(l, &l->part[i], err));
     if (l->stack_rows) {

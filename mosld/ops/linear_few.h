@@ -27,13 +27,15 @@ struct op_linear_few_part {
 };
 
 struct op_linear_few {
-    struct rt_span x;          /* f32 [rows, x_stride], k columns from x_col on */
-    struct rt_span y;          /* f32 [rows, y_stride] */
+    struct rt_span x;          /* f32 [>= first + rows, x_stride], k columns */
+    struct rt_span y;          /* f32 [>= first + rows, y_stride] */
     struct rt_span other;      /* of OP_ADD_RESIDUAL: like y */
     struct rt_span ul;         /* f32 [rows, ul_stride]; written. Needs no memory where no part has an adapter */
     struct rt_span stack, b;   /* f32: [stack_rows, k]; and the parts' B */
-    uint32_t rows, x_stride, x_col, y_stride, ul_stride, stack_rows, top_k;
+    uint32_t first, rows;      /* of x, y and other */
+    uint32_t x_stride, y_stride, ul_stride, stack_rows, top_k;
     enum op_add add;           /* OP_ADD_NONE, OP_ADD_BIAS (all parts) or OP_ADD_RESIDUAL */
+    bool alone;                /* no products with W: what the adapters give is added to y, for rows that another adapter's neighbours have in one product */
     bool transposed;           /* B lies as [E r, n], not as [n, E r] */
     uint32_t n_parts;          /* 1 .. LINEAR_FEW_PARTS; those behind the first may be fewer than three */
     struct op_linear_few_part part[LINEAR_FEW_PARTS];

@@ -103,7 +103,8 @@ static void few_item(void *arg, int item, int worker)
         i++;
     const struct matmul_push *m = &f->part[i];
     uint32_t row0 = (uint32_t)(item - f->first[i]) * ROWS_ITEM, n = m->n - row0 < ROWS_ITEM ? m->n - row0 : ROWS_ITEM;
-    rows_of(m, f->w + f->p->w[i], f->x, matmul_q4_takes(m->wtype) ? f->ordered : NULL, f->other, row0, n, f->y);
+    if (!few_alone(f->p))
+        rows_of(m, f->w + f->p->w[i], f->x, matmul_q4_takes(m->wtype) ? f->ordered : NULL, f->other, row0, n, f->y);
     if (few_r(f->p, i)) {
         await_gates(f);
         add_experts(f, i, row0, n);
@@ -115,7 +116,7 @@ static void few_item(void *arg, int item, int worker)
 static void lay_out(struct few_group *f)
 {
     const struct linear_few_push *p = f->p;
-    struct matmul_push all = {.rows = p->rows, .k = p->k, .x_stride = p->x_stride, .x_col = p->x_col, .scale = 1};
+    struct matmul_push all = {.rows = p->rows, .k = p->k, .x_stride = p->x_stride, .scale = 1};
     f->stack = all;
     f->stack.n = p->stack_rows, f->stack.y_stride = p->ul_stride, f->stack.wtype = OP_W_F32;
     f->stack_items = (int)((p->stack_rows + STACK_ITEM - 1) / STACK_ITEM);
@@ -131,7 +132,7 @@ static void lay_out(struct few_group *f)
 static void order_x(struct rt_device *dev, struct few_group *f)
 {
     const struct matmul_push *wants = NULL;
-    for (uint32_t i = 0; i < LINEAR_FEW_PARTS; i++)
+    for (uint32_t i = 0; i < LINEAR_FEW_PARTS && !few_alone(f->p); i++)
         wants = f->part[i].n && matmul_q4_takes(f->part[i].wtype) ? &f->part[i] : wants;
     if (wants)
         f->ordered = rt_host_scratch(dev, 0, matmul_q4_x_floats(wants) * sizeof *f->ordered + 1);
@@ -144,7 +145,9 @@ void linear_few_host(struct rt_device *dev, void *const *b, const void *push)
     const struct linear_few_push *p = push;
     if (p->rows == 0)
         return;
-    struct few_group f = {.p = p, .x = b[FEW_X], .other = b[FEW_OTHER], .stacked_w = b[FEW_STACK], .b = b[FEW_B], .w = b[FEW_W], .y = b[FEW_Y], .ul = b[FEW_UL]};
+    size_t x0 = (size_t)p->first * p->x_stride, y0 = (size_t)p->first * p->y_stride;
+    struct few_group f = {.p = p, .x = (const float *)b[FEW_X] + x0, .stacked_w = b[FEW_STACK], .b = b[FEW_B], .w = b[FEW_W], .y = (float *)b[FEW_Y] + y0,
+                          .other = (const float *)b[FEW_OTHER] + (few_add(p) == MATMUL_ADD_RESIDUAL ? y0 : 0), .ul = b[FEW_UL]};
     struct few_choice choice[LINEAR_FEW_PARTS][LINEAR_FEW_ROWS];
     float z[LINEAR_FEW_PARTS][LINEAR_FEW_ROWS][LINEAR_FEW_MOST]; /* not cleared: most of it is not used */
     for (uint32_t i = 0; i < LINEAR_FEW_PARTS; i++)

@@ -12,6 +12,7 @@ static inline uint32_t few_type(const struct linear_few_push *p, uint32_t part)
 {
     return p->how >> (LINEAR_FEW_TYPE_BITS * part) & ((1u << LINEAR_FEW_TYPE_BITS) - 1);
 }
+static inline bool few_alone(const struct linear_few_push *p) { return p->how & LINEAR_FEW_ALONE; }
 static inline uint32_t few_add(const struct linear_few_push *p) { return p->how >> LINEAR_FEW_ADD_SHIFT & 3; }
 static inline uint32_t few_r(const struct linear_few_push *p, uint32_t part) { return p->mix[part] & 0xffff; }
 static inline uint32_t few_experts(const struct linear_few_push *p, uint32_t part) { return p->mix[part] >> 16 & 0xff; }
