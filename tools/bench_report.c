@@ -73,6 +73,8 @@ static void print_decode(const struct bench_report *r)
         const struct mosld_bench_decode *v = &r->decode[i];
         printf("  %-24s %12.1f %12.1f %8.3f %14.2f %8.3f %10.1f", v->name, r->batch.rows * r->batch.length / v->prefill_seconds, 1 / v->decode_seconds,
                v->ratio, 1e3 * v->processor_seconds, v->processor_ratio, (double)v->bytes / 1e6);
+        if (v->dispatches > 0)
+            printf("  %.0f dispatches a token", v->dispatches);
         if (r->read_rate > 0)
             printf(" %7.0f%%", 100 * (double)v->bytes / v->decode_seconds / r->read_rate);
         printf("\n");
@@ -174,6 +176,7 @@ static void put_decode(cJSON *to, const struct mosld_bench_decode *v)
     put(to, "ratio", v->ratio);
     put(to, "processor_ratio", v->processor_ratio);
     put(to, "weight_bytes", (double)v->bytes);
+    put(to, "dispatches", v->dispatches);
 }
 
 static cJSON *document(const struct bench_report *r)

@@ -67,6 +67,7 @@ struct turn {
     struct mosld_adapter *adapter;
     struct mosld_pass *pass;
     double *prefill, *decode, *processor; /* [rounds] */
+    double dispatches;                    /* a token; the same every round */
 };
 
 static uint64_t weight_bytes(const struct op_weight *w) { return op_weight_bytes(w->type, w->rows, w->cols); }
@@ -123,6 +124,8 @@ static enum rt_status run_turn(struct turn *t, const struct mosld_bench_decode_p
     RT_TRY(mosld_forward_cached(t->pass, tokens, p->prompt, err));
     RT_TRY(mosld_logits(t->pass, &(uint32_t){p->prompt - 1}, 1, logits, err));
     t->prefill[round] = mosld_bench_now() - begin;
+    struct rt_statistics before, after;
+    rt_get_statistics(t->pass->model->dev, &before);
     begin = mosld_bench_now();
     double processor = processor_now();
     for (uint32_t i = 0; i < p->tokens; i++) {
@@ -131,6 +134,8 @@ static enum rt_status run_turn(struct turn *t, const struct mosld_bench_decode_p
     }
     t->processor[round] = (processor_now() - processor) / p->tokens;
     t->decode[round] = (mosld_bench_now() - begin) / p->tokens;
+    rt_get_statistics(t->pass->model->dev, &after);
+    t->dispatches = (double)(after.dispatches - before.dispatches) / p->tokens;
     return RT_OK;
 }
 
@@ -160,6 +165,7 @@ static enum rt_status measure(const struct mosld_bench *bench, const struct mosl
         variants[i].prefill_seconds = mosld_bench_median(turns[i].prefill, p->rounds);
         variants[i].decode_seconds = mosld_bench_median(turns[i].decode, p->rounds);
         variants[i].processor_seconds = mosld_bench_median(turns[i].processor, p->rounds);
+        variants[i].dispatches = turns[i].dispatches;
     }
     return RT_OK;
 }

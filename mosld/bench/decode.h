@@ -16,6 +16,7 @@ struct mosld_bench_decode {
     double prefill_seconds, decode_seconds; /* of the whole prompt; of a token */
     double processor_seconds; /* of all threads, a token: what is left of a measurement on a machine that others use too */
     double ratio, processor_ratio; /* of decode, against variant 0 in the same round */
+    double dispatches;        /* a token; 0 on the host */
     uint64_t bytes;           /* of weights that a token reads: the model's and the adapter's */
 };
 

@@ -150,12 +150,24 @@ struct surprise {
     struct candidate c;
 };
 
-static int less_off(const void *a, const void *b)
+static bool less_off(const struct surprise *x, const struct surprise *y)
 {
-    const struct surprise *x = a, *y = b;
-    if (x->off != y->off)
-        return x->off < y->off ? -1 : 1;
-    return likelier(&x->c, &y->c);
+    return x->off != y->off ? x->off < y->off : likelier(&x->c, &y->c) < 0;
+}
+
+/* Lets s[i] sink in a heap of n, whose first is the least off. */
+static void sink(struct surprise *s, uint32_t i, uint32_t n)
+{
+    struct surprise moved = s[i];
+    while (2 * (uint64_t)i + 1 < n) {
+        uint32_t child = 2 * i + 1;
+        child += child + 1 < n && less_off(&s[child + 1], &s[child]);
+        if (!less_off(&s[child], &moved))
+            break;
+        s[i] = s[child];
+        i = child;
+    }
+    s[i] = moved;
 }
 
 /* Locally typical sampling: those whose -log p is nearest to the entropy, up to typical_p of the mass. */
@@ -165,17 +177,21 @@ static enum rt_status keep_typical(struct candidate *c, uint32_t *n, double typi
     double sum = sum_of(c, *n), entropy = 0, mass = 0;
     if (!s)
         return rt_fail(err, RT_NO_MEMORY, "no memory to sample");
-    for (uint32_t i = 0; i < *n; i++)
+    for (uint32_t i = 0; i < *n; i++) {
+        s[i] = (struct surprise){c[i].p > 0 ? log(c[i].p / sum) : -INFINITY, c[i]};
         if (c[i].p > 0)
-            entropy -= c[i].p / sum * log(c[i].p / sum);
+            entropy -= c[i].p / sum * s[i].off;
+    }
     for (uint32_t i = 0; i < *n; i++)
-        s[i] = (struct surprise){c[i].p > 0 ? fabs(-log(c[i].p / sum) - entropy) : INFINITY, c[i]};
-    qsort(s, *n, sizeof *s, less_off);
-    uint32_t kept = 0;
-    while (kept < *n && (kept == 0 || mass < typical_p * sum)) {
-        mass += s[kept].c.p;
-        c[kept] = s[kept].c;
-        kept++;
+        s[i].off = c[i].p > 0 ? fabs(-s[i].off - entropy) : INFINITY;
+    for (uint32_t i = *n / 2; i-- > 0;)
+        sink(s, i, *n);
+    uint32_t kept = 0, left = *n; /* as a rule few are kept, so they are taken one by one */
+    while (left > 0 && (kept == 0 || mass < typical_p * sum)) {
+        mass += s[0].c.p;
+        c[kept++] = s[0].c;
+        s[0] = s[--left];
+        sink(s, 0, left);
     }
     *n = kept;
     free(s);
