@@ -131,7 +131,7 @@ mesa_build() {
     set -- src/intel/tools/libintel_noop_drm_shim.so src/freedreno/drm-shim/libfreedreno_noop_drm_shim.so \
         src/nouveau/drm-shim/libnouveau_noop_drm_shim.so src/freedreno/vulkan/libvulkan_freedreno.so
     echo "Building Mesa's shims and Adreno's driver in $SHIMS/build" >&2
-    nice ninja -C "$SHIMS/build" "$@" >"$SHIMS/log" 2>&1 || driver_skip shims "Mesa does not build: $SHIMS/log" || return
+    nice ninja -j "$(jobs)" -C "$SHIMS/build" "$@" >"$SHIMS/log" 2>&1 || driver_skip shims "Mesa does not build: $SHIMS/log" || return
     for library; do cp "$SHIMS/build/$library" "$SHIMS/"; done
 }
 

@@ -35,7 +35,8 @@ TEST_PACKAGES="check mesa-vulkan-drivers vulkan-validationlayers"
 TOOL_PACKAGES="renderdoc python3-renderdoc gfxreconstruct nodejs"
 MODEL_PACKAGES="ca-certificates python3 python3-pip"
 
-jobs() { nproc 2>/dev/null || echo 2; }
+# MOSLD_JOBS: how many compilers may run at once; as many as there are processors where it is not set.
+jobs() { echo "${MOSLD_JOBS:-$(nproc 2>/dev/null || echo 2)}"; }
 
 # build [cmake options]: configures and builds into $BUILD.
 build() {
