@@ -52,6 +52,10 @@ windows_openblas() {
     { windows_make libs && windows_make install; } >"$SOURCES/openblas.log" 2>&1 || { tail -n 5 "$SOURCES/openblas.log"; die "OpenBLAS cannot be built: $SOURCES/openblas.log"; }
 }
 
+SOURCE_PACKAGES="cjson pcre2 utf8proc openblas"
+# shellcheck disable=SC2086
+source_packages() { apt_private update && apt_private source --download-only $SOURCE_PACKAGES; }
+
 # The libraries that mosld is linked with, from Debian's source packages: $LIBRARIES.
 windows_libraries() {
     LIBRARIES=$WORK/cross/windows
@@ -61,9 +65,10 @@ windows_libraries() {
     mkdir -p "$SOURCES" "$LIBRARIES/include"
     apt_prepare windows
     sed -i 's/^deb /deb-src /' "$APT/sources.list"
-    (cd "$SOURCES" && apt_private update && apt_private source --download-only cjson pcre2 utf8proc openblas) >"$SOURCES/fetch.log" 2>&1 ||
+    # A mirror may have the security archive's lists without its sources: then the release's serve.
+    (cd "$SOURCES" && { source_packages || { sed -i '/ bookworm main$/!d' "$APT/sources.list" && source_packages; }; }) >"$SOURCES/fetch.log" 2>&1 ||
         { tail -n 3 "$SOURCES/fetch.log"; die "the source packages cannot be fetched"; }
-    for name in cjson pcre2 utf8proc openblas; do
+    for name in $SOURCE_PACKAGES; do
         dpkg-source --no-check -x "$SOURCES/$name"_*.dsc "$SOURCES/$name" >>"$SOURCES/fetch.log" 2>&1 || die "$name cannot be unpacked"
     done
     cp -r /usr/include/vulkan /usr/include/vk_video /usr/include/volk.h /usr/include/volk.c "$LIBRARIES/include"
