@@ -221,7 +221,7 @@ void *rt_device_attached(const struct rt_device *dev) { return dev->attached; }
 
 /* ---- to the backend ---- */
 
-static bool inside(struct rt_span span, uint64_t offset, uint64_t size)
+static inline bool inside(struct rt_span span, uint64_t offset, uint64_t size)
 {
     return offset <= span.size && size <= span.size - offset;
 }

@@ -19,7 +19,7 @@ struct file_header {
     uint64_t size; /* of the driver's data that follows */
     uint64_t sum;  /* FNV-1a of it */
 };
-static const char magic[8] = "MOSLDPC1";
+static const char magic[8] = {'M', 'O', 'S', 'L', 'D', 'P', 'C', '1'};
 
 static uint64_t fnv1a(const unsigned char *data, size_t size)
 {
