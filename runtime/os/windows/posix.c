@@ -155,6 +155,16 @@ void *memmem(const void *in, size_t in_size, const void *what, size_t what_size)
     return NULL;
 }
 
+char *strcasestr(const char *in, const char *what)
+{
+    for (size_t n = strlen(what);; in++) {
+        if (_strnicmp(in, what, n) == 0)
+            return (char *)in;
+        if (!*in)
+            return NULL;
+    }
+}
+
 char *strndup(const char *text, size_t n)
 {
     size_t length = strnlen(text, n);

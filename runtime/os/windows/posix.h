@@ -41,6 +41,7 @@ int setenv(const char *name, const char *value, int overwrite);
 int unsetenv(const char *name);
 
 void *memmem(const void *in, size_t in_size, const void *what, size_t what_size);
+char *strcasestr(const char *in, const char *what); /* as ASCII has cases */
 char *strndup(const char *text, size_t n);
 char *strchrnul(const char *text, int c);
 char *strsep(char **text, const char *separators);
