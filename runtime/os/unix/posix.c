@@ -1,3 +1,6 @@
+/* What posix.h beside it declares. */
+#include "runtime/os/unix/posix.h"
+
 #include <errno.h>
 #undef qsort_r
 
