@@ -223,8 +223,8 @@ static void check_event(const cJSON *e)
     ck_assert(cJSON_IsString(cJSON_GetObjectItem(e, "name")) && *cJSON_GetObjectItem(e, "name")->valuestring);
     ck_assert(number(e, "pid") > 0 && number(e, "tid") >= 0);
     char p = phase->valuestring[0];
-    if (p != 'M')
-        ck_assert(isfinite(number(e, "ts")));
+    if (p != 'M') /* Perfetto drops times below 0 */
+        ck_assert(number(e, "ts") >= 0);
     if (p == 'X')
         ck_assert(number(e, "dur") >= 0);
     if (p == 'M')

@@ -105,7 +105,8 @@ static void print_root(const struct profiling *p, struct mosld_profile_root *roo
 {
     const struct mosld_profile_part *part = mosld_profile_part(root);
     const char *why = p->profile.host ? "memory is touched for the first time in it" : "drivers compile in it";
-    fprintf(stderr, "\nprofile of \"%s\": %u of them, %.3f ms each", root->name, part->windows, 1e3 * part->wall / part->windows);
+    fprintf(stderr, "\nprofile of \"%s\": %u of them, %.3f ms each (%.4g a second)", root->name, part->windows, 1e3 * part->wall / part->windows,
+            part->wall > 0 ? part->windows / part->wall : 0);
     if (part == &root->rest)
         fprintf(stderr, "; the first, which took %.3f ms, is left out: %s", 1e3 * root->first.wall, why);
     else

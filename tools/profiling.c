@@ -54,7 +54,7 @@ void profiling_phase(struct profiling *p, const char *name)
 /* The first step: what came before it was the start. */
 static void end_start(struct profiling *p, const struct rt_window *w)
 {
-    double root = w->scopes[w->root].begin, origin = seconds_now() - rt_trace_now(p->dev);
+    double root = w->scopes[w->root].begin, origin = p->origin;
     p->begun = true;
     end_phase(p, origin + root);
     for (uint32_t i = 0; i < w->n_events; i++)
@@ -86,10 +86,14 @@ enum rt_status profiling_start(struct profiling *p, const struct profiling_optio
     }
     mosld_profile_init(&p->profile, dev);
     if (o->trace)
-        RT_TRY(mosld_chrome_open(o->trace, dev, p->n_phases ? seconds_now() - p->phase[0].begin : 0, &p->chrome, err));
+        RT_TRY(mosld_chrome_open(o->trace, dev, &p->chrome, err));
     if (!o->trace && !p->mode)
         return RT_OK;
-    return rt_trace_start(dev, &(struct rt_trace_params){.serial = p->mode == PROFILING_SERIAL, .window = on_window, .user = p}, err);
+    RT_TRY(rt_trace_start(dev, &(struct rt_trace_params){.serial = p->mode == PROFILING_SERIAL, .window = on_window, .user = p}, err));
+    p->origin = seconds_now() - rt_trace_now(dev);
+    if (p->chrome && p->n_phases)
+        mosld_chrome_before(p->chrome, p->origin - p->phase[0].begin);
+    return RT_OK;
 }
 
 static void note_memory(struct profiling *p)

@@ -57,6 +57,7 @@ struct profiling {
         double begin, end; /* seconds of CLOCK_MONOTONIC; end 0: it runs */
     } phase[PROFILING_PHASES];
     uint32_t n_phases;
+    double origin;        /* the start of the trace, on the same clock */
     bool begun;           /* the first step has begun: the start is over */
     double start_build;   /* seconds of the last phase in which pipelines were built */
     struct {

@@ -17,7 +17,7 @@ struct mosld_chrome {
     char *path;
     bool any, host;
     unsigned lanes, flights; /* of the device and of submissions, that are named already */
-    double before;           /* seconds: mosld_chrome_open */
+    double before;           /* seconds: mosld_chrome_before */
     double clear;            /* seconds up to which the device's first row is taken */
 };
 
@@ -215,6 +215,8 @@ static void add_device(struct mosld_chrome *c, const struct rt_window *w)
     free(reach);
 }
 
+void mosld_chrome_before(struct mosld_chrome *c, double seconds) { c->before = seconds; }
+
 void mosld_chrome_span(struct mosld_chrome *c, const char *name, double begin, double end)
 {
     begin_event(c, 'X', PROGRAM, SCOPES, name, -1);
@@ -234,7 +236,7 @@ void mosld_chrome_add(struct mosld_chrome *c, const struct rt_window *w)
 
 /* ---- beginning and end ---- */
 
-enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, double before, struct mosld_chrome **out, struct rt_error *err)
+enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, struct mosld_chrome **out, struct rt_error *err)
 {
     struct mosld_chrome *c = *out = calloc(1, sizeof *c);
     if (!c || !(c->path = strdup(path)))
@@ -244,7 +246,6 @@ enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, 
         return rt_fail(err, RT_BAD_FILE, "%s: the trace cannot be written: %s", path, strerror(errno));
     c->host = rt_device_kind(dev) == RT_HOST;
     c->clear = -INFINITY;
-    c->before = before;
     fputs("[\n", c->file);
     name_row(c, "process_name", PROGRAM, 0, "mosld");
     order(c, PROGRAM, PROGRAM);

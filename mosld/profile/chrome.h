@@ -12,9 +12,11 @@
 
 struct mosld_chrome;
 
-/* Creates the file. `before`: seconds from the start of what is shown to the start of the trace. RT_BAD_FILE: it cannot be written. */
-enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, double before, struct mosld_chrome **out, struct rt_error *err);
-/* What the program did outside of scopes, in seconds from the start of the trace, at least -before. */
+/* Creates the file. RT_BAD_FILE: it cannot be written. */
+enum rt_status mosld_chrome_open(const char *path, const struct rt_device *dev, struct mosld_chrome **out, struct rt_error *err);
+/* What is shown begins so many seconds before the trace does; before anything is added. Readers refuse times below 0. */
+void mosld_chrome_before(struct mosld_chrome *c, double seconds);
+/* What the program did outside of scopes, in seconds from the start of the trace, at least minus what mosld_chrome_before was told. */
 void mosld_chrome_span(struct mosld_chrome *c, const char *name, double begin, double end);
 /* A window of rt_trace_start: appended. What cannot be written is told at the end. */
 void mosld_chrome_add(struct mosld_chrome *c, const struct rt_window *window);
