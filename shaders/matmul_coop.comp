@@ -5,8 +5,8 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_cooperative_matrix : require
-/* y = x W^T, or with NN y = x W, by cooperative matrices: f16 inputs, f32 sums. A workgroup makes 64 tokens x 128 columns from tiles of 32
- * sums deep in shared memory, cut into a block a subgroup.
+/* y = x W^T, or with NN y = x W, by cooperative matrices: f16 inputs, f32 sums. A workgroup makes 64 tokens x 128 columns, or 32 x 64 for
+ * devices with few registers, from tiles of 32 sums deep in shared memory, cut into a block a subgroup.
  *
  * f16 reaches from 6e-8 to 65504, which gradients leave at one end and some activations at the other. So each row of x is multiplied
  * by the power of two that puts its largest value at 2^14, which a first pass over the row finds, and its outputs are divided by it. With SPLIT
@@ -18,15 +18,18 @@
 
 layout(local_size_x = 128) in;
 
-layout(constant_id = 0) const uint SPLIT = 1;
+layout(constant_id = 0) const uint FORM = 1; /* 1: x in two f16; 2: the small tile */
 /* Given by the runtime: the shape of the device's matrices (A: M x K, B: K x N), and its subgroups. */
 layout(constant_id = 100) const uint M = 16;
 layout(constant_id = 101) const uint N = 16;
 layout(constant_id = 102) const uint K = 16;
 layout(constant_id = 103) const uint SUBGROUP = 32;
 
-const uint TOKENS = 64, WIDTH = 128, DEPTH = 32;
-const uint BLOCKS = 128 / SUBGROUP, BLOCK_ROWS = SUBGROUP >= 64 ? 64 : 32, BLOCK_COLUMNS = TOKENS * WIDTH / BLOCKS / BLOCK_ROWS;
+const uint SPLIT = FORM & 1u;
+const bool SMALL = (FORM & 2u) != 0u;
+const uint TOKENS = SMALL ? 32 : 64, WIDTH = SMALL ? 64 : 128, DEPTH = 32;
+const uint BLOCKS = 128 / SUBGROUP, BLOCK_ROWS = (SUBGROUP >= 64 ? 64 : 32) / (SMALL ? 2 : 1),
+           BLOCK_COLUMNS = TOKENS * WIDTH / BLOCKS / BLOCK_ROWS;
 const uint DOWN = BLOCK_ROWS / M, ACROSS = BLOCK_COLUMNS / N; /* matrices of a block */
 
 /* Rows in vectors of four, with one or two of them more to spread rows over the banks. */
@@ -116,13 +119,15 @@ void load_x(uint t0, uint s0, bool vectors)
     }
 }
 
-/* nt: 4 invocations a column, 8 sums each; nn: 16 invocations a row of W, 8 columns each. */
+/* nt: 4 invocations a column, 8 sums each; nn: an invocation has 8 columns of a row of W. */
 void load_w(uint c0, uint s0, bool vectors)
 {
-    [[unroll]] for (uint i = 0; i < 4; i++) {
+    [[unroll]] for (uint i = 0; i < WIDTH / 32; i++) {
         vec4 low, high;
 #ifdef NN
-        uint s = gl_LocalInvocationID.x / 16 + i * 8, c = gl_LocalInvocationID.x % 16 * 8, at = s * W_ROW_NN + c / 4;
+        const uint ACROSS_ROW = WIDTH / 8;
+        uint s = gl_LocalInvocationID.x / ACROSS_ROW + i * (128 / ACROSS_ROW), c = gl_LocalInvocationID.x % ACROSS_ROW * 8,
+             at = s * W_ROW_NN + c / 4;
         if (vectors)
             weight_8(s0 + s, min(c0 + c, p.k - 8), low, high);
         else {

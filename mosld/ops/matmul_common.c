@@ -220,7 +220,8 @@ bool matmul_has_matrices(const struct rt_device_info *info)
     if (info->precision == RT_PRECISION_HIGHEST || !(info->caps & RT_CAP_COOPERATIVE_MATRIX) || subgroup < 8 || subgroup > 128 || (subgroup & (subgroup - 1)))
         return false;
     uint32_t blocks = 128 / subgroup, block_rows = subgroup >= 64 ? 64 : 32, block_columns = 64 * 128 / blocks / block_rows;
-    return block_rows % l->matrix[0] == 0 && block_columns % l->matrix[1] == 0 && 32 % l->matrix[2] == 0 &&
+    /* The small tile's blocks are half as high and half as wide. */
+    return block_rows / 2 % l->matrix[0] == 0 && block_columns / 2 % l->matrix[1] == 0 && 32 % l->matrix[2] == 0 &&
            blocks * l->matrix[0] * l->matrix[1] <= 1024;
 }
 
@@ -229,7 +230,25 @@ bool matmul_has_matrices_medium(const struct rt_device_info *info)
     return info->precision == RT_PRECISION_MEDIUM && matmul_has_matrices(info);
 }
 
-bool matmul_suits_high(const struct rt_device_info *info) { return info->precision == RT_PRECISION_HIGH; }
+static bool matrix_is_8_by(const struct rt_device_info *info, uint32_t n)
+{
+    const uint32_t *m = info->limits.matrix;
+    return m[0] == 8 && m[1] == n && m[2] == 16;
+}
+
+bool matmul_suits_matrices(const struct rt_device_info *info) { return !matrix_is_8_by(info, 8) && !matrix_is_8_by(info, 16); }
+
+bool matmul_suits_small(const struct rt_device_info *info) { return matrix_is_8_by(info, 16); }
+
+bool matmul_suits_matrices_high(const struct rt_device_info *info)
+{
+    return info->precision == RT_PRECISION_HIGH && matmul_suits_matrices(info);
+}
+
+bool matmul_suits_small_high(const struct rt_device_info *info)
+{
+    return info->precision == RT_PRECISION_HIGH && matmul_suits_small(info);
+}
 
 bool matmul_suits_cpu(const struct rt_device_info *info) { return info->class_ == RT_CLASS_CPU; }
 

@@ -54,7 +54,14 @@ bool matmul_is_skinny(uint32_t rows, uint32_t cols, uint32_t sums);
 /* Cooperative matrices of a shape that shaders/matmul_coop.comp is cut for, and a precision that allows for x in two f16, or in one. */
 bool matmul_has_matrices(const struct rt_device_info *info);
 bool matmul_has_matrices_medium(const struct rt_device_info *info);
-bool matmul_suits_high(const struct rt_device_info *info);
+/* Where they pay, the large tile and the small one, as far as the shape tells; what it does not tell a tuning file may know.
+ *   8x16x16: Intel since Xe2. Its 128 registers hold the small tile alone: the large one spills 208 to 278 of them (docs/kernels.md).
+ *   8x8x16: Intel before that, which lists it with matrix units (Arc A) and without any (Tiger Lake, Meteor Lake: 13,000 instructions
+ *           for one tile): neither, unless it was measured. */
+bool matmul_suits_matrices(const struct rt_device_info *info);
+bool matmul_suits_small(const struct rt_device_info *info);
+bool matmul_suits_matrices_high(const struct rt_device_info *info); /* and `high` is the precision */
+bool matmul_suits_small_high(const struct rt_device_info *info);
 bool matmul_suits_cpu(const struct rt_device_info *info);
 /* Where the 64 sums an invocation of `wide` fit into registers: not on Intel (550 spills and 8 KiB of scratch by ANV), nor on Adreno (spills on
  * a660, half the subgroups elsewhere). docs/kernels.md. */

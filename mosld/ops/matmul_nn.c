@@ -21,7 +21,7 @@ static void nn_ref(void *const *b, const void *push)
         }
 }
 
-/* A workgroup makes a tile of 64 x 64 outputs, of 128 rows x 64, or of 64 rows x 128. */
+/* A workgroup makes a tile of 64 x 64 outputs, of 128 rows x 64, of 64 rows x 128, or of 32 rows x 64. */
 static void tile_grid(const void *push, uint32_t groups[3])
 {
     const struct matmul_push *p = push;
@@ -42,6 +42,13 @@ static void coop_grid(const void *push, uint32_t groups[3])
     const struct matmul_push *p = push;
     groups[0] = op_groups(p->k, 128);
     groups[1] = op_groups(p->rows, 64);
+}
+
+static void coop_small_grid(const void *push, uint32_t groups[3])
+{
+    const struct matmul_push *p = push;
+    groups[0] = op_groups(p->k, 64);
+    groups[1] = op_groups(p->rows, 32);
 }
 
 static void wide_grid(const void *push, uint32_t groups[3])
@@ -97,6 +104,8 @@ MATMUL_KERNELS(rows, "matmul_nn_rows", rows_grid)
 MATMUL_KERNELS(vec, "matmul_nn_vec", vec_grid)
 MATMUL_COOP_KERNELS(coop_split, "matmul_nn_coop", coop_grid, "#1")
 MATMUL_COOP_KERNELS(coop, "matmul_nn_coop", coop_grid, "#0")
+MATMUL_COOP_KERNELS(coop_small_split, "matmul_nn_coop", coop_small_grid, "#3")
+MATMUL_COOP_KERNELS(coop_small, "matmul_nn_coop", coop_small_grid, "#2")
 MATMUL_KERNELS(wide, "matmul_nn_wide", wide_grid)
 MATMUL_KERNELS(tile, "matmul_nn_tile", tile_grid)
 
@@ -105,8 +114,10 @@ static const struct op_variant variants[] = {
     MATMUL_VARIANTS(lanes, "lanes", all, matmul_has_lanes, matmul_suits_cpu),
     MATMUL_VARIANTS(rows, "rows", all, NULL, matmul_suits_cpu),
     MATMUL_VARIANTS(vec, "skinny", skinny, NULL, NULL),
-    MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_has_matrices, matmul_suits_high, true),
-    MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_has_matrices_medium, NULL, false),
+    MATMUL_COOP_VARIANTS(coop_split, "coop_split", frozen, matmul_has_matrices, matmul_suits_matrices_high, true),
+    MATMUL_COOP_VARIANTS(coop, "coop", all, matmul_has_matrices_medium, matmul_suits_matrices, false),
+    MATMUL_COOP_VARIANTS(coop_small_split, "coop_small_split", frozen, matmul_has_matrices, matmul_suits_small_high, true),
+    MATMUL_COOP_VARIANTS(coop_small, "coop_small", all, matmul_has_matrices_medium, matmul_suits_small, false),
     MATMUL_VARIANTS(wide, "wide", large, NULL, matmul_suits_wide),
     MATMUL_VARIANTS(tile, "tile", all, NULL, NULL),
 };

@@ -29,7 +29,7 @@
 #define MATMUL_TEST_OF(type, number, prefix, also) MATMUL_TEST(prefix, type, number, also)
 #define MATMUL_TESTS(prefix, also) OP_W_EACH(MATMUL_TEST_OF, OP_W_NOTHING, prefix, also)
 
-/* By cooperative matrices: the shader once with x split in two f16 and once rounded to one ("#1", "#0"); `rounding`: of inputs that are
+/* By cooperative matrices: the shader once with x split in two f16 and once rounded to one ("#1", "#0"; "#3", "#2" with the small tile); `rounding`: of inputs that are
  * rounded. An f16 holds an f16, and a bf16 that is not tiny. */
 #define MATMUL_COOP_KERNEL_OF(type, number, prefix, shader, grid_fn, split)                                            \
     static const struct op_kernel prefix##_##type = {                                                                  \

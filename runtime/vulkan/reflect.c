@@ -8,10 +8,14 @@
 enum {
     OP_EXECUTION_MODE = 16, OP_CAPABILITY = 17, OP_TYPE_BOOL = 20, OP_TYPE_INT = 21, OP_TYPE_FLOAT = 22, OP_TYPE_VECTOR = 23,
     OP_TYPE_MATRIX = 24, OP_TYPE_ARRAY = 28, OP_TYPE_STRUCT = 30, OP_TYPE_POINTER = 32,
-    OP_CONSTANT = 43, OP_CONSTANT_COMPOSITE = 44, OP_SPEC_CONSTANT = 50, OP_SPEC_CONSTANT_COMPOSITE = 51,
+    OP_CONSTANT_TRUE = 41, OP_CONSTANT = 43, OP_CONSTANT_COMPOSITE = 44, OP_SPEC_CONSTANT = 50, OP_SPEC_CONSTANT_COMPOSITE = 51,
+    OP_SPEC_CONSTANT_OP = 52,
     OP_FUNCTION_CALL = 57, OP_VARIABLE = 59, OP_LOAD = 61, OP_STORE = 62, OP_COPY_MEMORY = 63, OP_ACCESS_CHAIN = 65, OP_IN_BOUNDS_ACCESS_CHAIN = 66,
     OP_ARRAY_LENGTH = 68, OP_DECORATE = 71, OP_MEMBER_DECORATE = 72, OP_COPY_OBJECT = 83, OP_ATOMIC_FIRST = 227, OP_ATOMIC_STORE = 228, OP_ATOMIC_LAST = 242,
     OP_EXECUTION_MODE_ID = 331,
+    /* what constants are computed by */
+    OP_I_ADD = 128, OP_I_SUB = 130, OP_I_MUL = 132, OP_U_DIV = 134, OP_U_MOD = 137, OP_SELECT = 169, OP_I_EQUAL = 170, OP_I_NOT_EQUAL = 171,
+    OP_U_GREATER_THAN = 172, OP_U_GREATER_THAN_EQUAL = 174, OP_U_LESS_THAN = 176, OP_U_LESS_THAN_EQUAL = 178, OP_BITWISE_AND = 199,
     OP_COOPERATIVE_MATRIX_LOAD = 4457, OP_COOPERATIVE_MATRIX_STORE = 4458,
     MODE_LOCAL_SIZE = 17, MODE_LOCAL_SIZE_ID = 38,
     DECORATION_SPEC_ID = 1, DECORATION_BUILTIN = 11, DECORATION_BINDING = 33, DECORATION_SET = 34, DECORATION_OFFSET = 35, BUILTIN_WORKGROUP_SIZE = 25,
@@ -54,7 +58,7 @@ static const struct {
 /* What is known of an id. */
 struct id {
     const uint32_t *op;   /* the instruction that defines it, of types and constants */
-    uint32_t size;        /* bytes of a type */
+    uint32_t size;        /* bytes of a type; value of a constant that is computed */
     uint32_t binding;     /* of a variable, plus 1 */
     uint32_t set;
     uint32_t root;        /* of a pointer: the variable that it points into */
@@ -72,13 +76,6 @@ static uint32_t count_of(const uint32_t *op) { return op[0] >> 16; }
 
 static struct id *at(struct reader *r, uint32_t id) { return &r->ids[id < r->bound ? id : 0]; }
 
-static uint32_t constant(struct reader *r, uint32_t id)
-{
-    const uint32_t *op = at(r, id)->op;
-    uint32_t code = op ? op[0] & 0xffff : 0;
-    return op && (code == OP_CONSTANT || code == OP_SPEC_CONSTANT) && count_of(op) >= 4 ? op[3] : 0;
-}
-
 static uint32_t times(uint32_t a, uint32_t b)
 {
     uint32_t product;
@@ -89,6 +86,47 @@ static uint32_t plus(uint32_t a, uint32_t b)
 {
     uint32_t sum;
     return __builtin_add_overflow(a, b, &sum) ? UINT32_MAX : sum;
+}
+
+/* What sizes of arrays are computed with, from constants at the values that the module was made with. */
+static uint32_t computed(uint32_t code, uint32_t a, uint32_t b, uint32_t c)
+{
+    switch (code) {
+    case OP_I_ADD: return plus(a, b);
+    case OP_I_SUB: return a - b;
+    case OP_I_MUL: return times(a, b);
+    case OP_U_DIV: return b ? a / b : 0;
+    case OP_U_MOD: return b ? a % b : 0;
+    case OP_SELECT: return a ? b : c;
+    case OP_I_EQUAL: return a == b;
+    case OP_I_NOT_EQUAL: return a != b;
+    case OP_U_GREATER_THAN: return a > b;
+    case OP_U_GREATER_THAN_EQUAL: return a >= b;
+    case OP_U_LESS_THAN: return a < b;
+    case OP_U_LESS_THAN_EQUAL: return a <= b;
+    case OP_BITWISE_AND: return a & b;
+    default: return 0;
+    }
+}
+
+static uint32_t constant(struct reader *r, uint32_t id)
+{
+    const struct id *i = at(r, id);
+    const uint32_t *op = i->op;
+    uint32_t code = op ? op[0] & 0xffff : 0;
+    if (op && (code == OP_CONSTANT || code == OP_SPEC_CONSTANT) && count_of(op) >= 4)
+        return op[3];
+    return code == OP_CONSTANT_TRUE || code == OP_SPEC_CONSTANT_OP ? i->size : 0;
+}
+
+/* Once, where it stands: what it is computed from stands before it. */
+static void read_computed(struct reader *r, const uint32_t *op, uint32_t n)
+{
+    uint32_t v[3] = {0};
+    for (uint32_t i = 0; i < 3 && 4 + i < n; i++)
+        v[i] = constant(r, op[4 + i]);
+    at(r, op[2])->op = op;
+    at(r, op[2])->size = computed(op[3], v[0], v[1], v[2]);
 }
 
 /* ---- declarations ---- */
@@ -226,6 +264,11 @@ static void read_instruction(struct reader *r, const uint32_t *op, uint32_t n)
     } else if ((code == OP_CONSTANT || code == OP_SPEC_CONSTANT || code == OP_CONSTANT_COMPOSITE ||
                 code == OP_SPEC_CONSTANT_COMPOSITE) && n > 2) {
         at(r, op[2])->op = op;
+    } else if (code == OP_CONSTANT_TRUE && n > 2) {
+        at(r, op[2])->op = op;
+        at(r, op[2])->size = 1;
+    } else if (code == OP_SPEC_CONSTANT_OP && n > 4) {
+        read_computed(r, op, n);
     } else if (code == OP_VARIABLE) {
         read_variable(r, op, n);
     } else {
