@@ -14,7 +14,7 @@ OUT=$SHADERS/spv
 
 # Everything that the words depend on.
 checksum() {
-    (cd "$SHADERS" && { grep matmul_coop manifest.txt; cat matmul_coop.comp matmul.h push.h common/matmul.glsl common/weight.glsl common/weight_8.glsl; } | sha256sum | cut -d ' ' -f 1)
+    (cd "$SHADERS" && { grep _coop manifest.txt; cat ./*_coop.comp attention.h matmul.h push.h common/attention_seen.glsl common/matmul.glsl common/weight.glsl common/weight_8.glsl; } | sha256sum | cut -d ' ' -f 1)
 }
 
 if [ "${1:-}" = --check ]; then
@@ -36,9 +36,10 @@ export LD_LIBRARY_PATH
 types=$(sed -n 's/^set(MOSLD_WEIGHT_TYPES \(.*\))/\1/p' "$ROOT/cmake/shaders.cmake")
 mkdir -p "$OUT"
 rm -f "$OUT"/*.spv
-grep 'matmul_coop\.comp' "$SHADERS/manifest.txt" | while read -r name source defines; do
+grep '_coop\.comp' "$SHADERS/manifest.txt" | while read -r name source defines; do
     number=0
-    for type in $types; do
+    case $name in *@*) of=$types ;; *) of=f32 ;; esac
+    for type in $of; do
         file=$OUT/$(echo "$name" | sed "s/@/$type/").spv
         # shellcheck disable=SC2046
         "$BIN/glslang" -V --quiet --target-env vulkan1.2 -I"$SHADERS" $(echo "$defines" | sed "s/@/$number/g") -o "$file.raw" "$SHADERS/$source"

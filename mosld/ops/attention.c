@@ -8,6 +8,7 @@
  * and the sum of exponentials relative to it; what was summed before shrinks when the maximum grows. stats keeps max +
  * log sum for backward. */
 #include "mosld/ops/attention_common.h"
+#include "mosld/ops/attention_coop.h"
 #include "mosld/ops/host_blas.h"
 #include "mosld/ops/shape.h"
 
@@ -111,6 +112,16 @@ static void grid_lanes(const void *push, uint32_t groups[3])
 static const struct op_kernel narrow = KERNEL("attention.64", RT_WRITE_BY_GROUPS, grid2), wide = KERNEL("attention.128", RT_WRITE_BY_GROUPS, grid4),
                               lanes = KERNEL("attention_lanes", RT_READ_WRITE_BY_GROUPS, grid_lanes);
 
+/* `rounding`: of q, k, v and the weights. Two f16 keep 22 bits of them, and stand first where the precision is not medium. */
+#define COOP_VARIANT(label, head, kernel, needs_fn, suits_fn, rounded)                                                  \
+    {                                                                                                                  \
+        .name = label "." #head, .kind = RT_VULKAN, .applies = attention_head_to_##head, .needs = needs_fn,            \
+        .suits = suits_fn, .kernels = {kernel}, .rounding = rounded,                                                   \
+    }
+#define COOP_VARIANTS(head, i, suits)                                                                                  \
+    COOP_VARIANT("coop", head, &attention_coop_rounded[i], attention_has_matrices_medium, suits, 0x1p-10),             \
+        COOP_VARIANT("coop_split", head, &attention_coop_split[i], attention_has_matrices, suits, 0)
+
 static const struct op_variant variants[] = {
     {.name = "host", .kind = RT_HOST, .host = attention_host},
     {.name = "lanes",
@@ -119,6 +130,9 @@ static const struct op_variant variants[] = {
      .needs = attention_has_lanes,
      .suits = attention_suits_cpu,
      .kernels = {&lanes}},
+    COOP_VARIANTS(64, 0, attention_suits_matrices_64),
+    COOP_VARIANTS(96, 1, attention_suits_matrices),
+    COOP_VARIANTS(128, 2, attention_suits_matrices),
     {.name = "128", .kind = RT_VULKAN, .applies = attention_wide, .kernels = {&wide}},
     {.name = "64", .kind = RT_VULKAN, .kernels = {&narrow}},
 };

@@ -1,5 +1,4 @@
-// What the attention kernels share: three 32 x 32 tiles in shared memory (12.4 KiB), products of them in registers, and
-// which keys a query token sees.
+// What the attention kernels share: three 32 x 32 tiles in shared memory (12.4 KiB) and products of them in registers.
 //
 // 128 invocations; each holds 2 x 4 sums of a tile: rows row and row + 16, columns col + 8 j. Head dimensions go
 // through the tiles 32 at a time, so the shared memory needed does not grow with them. Rows are padded to 33 words
@@ -15,10 +14,11 @@
 
 layout(local_size_x = GROUP) in;
 
+#include "common/attention_seen.glsl"
+
 shared float a_tile[TILE * PITCH];
 shared float b_tile[TILE * PITCH];
 shared float s_tile[TILE * PITCH];
-shared uint seen_own[TILE], seen_begin[TILE], seen_end[TILE]; // of each query row
 
 uint row_of(uint i) { return gl_LocalInvocationIndex / 8 + 16 * (i / 4); }
 uint col_of(uint i) { return gl_LocalInvocationIndex % 8 + 8 * (i % 4); }
@@ -77,32 +77,6 @@ void clear(inout float acc[8])
 {
     [[unroll]] for (uint i = 0; i < 8; i++)
         acc[i] = 0;
-}
-
-// A row beyond the last token sees nothing.
-void set_seen(uint r, bool valid, uint own, uint begin, uint end)
-{
-    seen_own[r] = valid ? own : 0xffffffffu;
-    seen_begin[r] = valid ? begin : 0;
-    seen_end[r] = valid ? end : 0;
-}
-
-// Whether query row r, which is token t, sees key j.
-bool sees(uint r, uint t, uint j) { return (seen_own[r] <= j && j <= t) || (seen_begin[r] <= j && j < seen_end[r]); }
-
-// The keys that any of `rows` query rows sees lie in [x, y) or [z, the last row's token]; x <= y <= z. After a barrier.
-uvec3 seen_ranges(uint rows)
-{
-    uint begin = 0xffffffffu, end = 0, own = 0xffffffffu;
-    for (uint r = 0; r < rows; r++) {
-        own = min(own, seen_own[r]);
-        if (seen_begin[r] < seen_end[r]) {
-            begin = min(begin, seen_begin[r]);
-            end = max(end, seen_end[r]);
-        }
-    }
-    end = min(end, own); // what lies behind is in the second range in any case
-    return uvec3(min(begin, end), end, own);
 }
 
 #endif
