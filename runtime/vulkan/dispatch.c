@@ -140,22 +140,34 @@ static void record(struct vk_device *dev, VkCommandBuffer cmd, const struct vk_k
     dev->statistics.dispatches++;
 }
 
+/* How many times slower than the device's rate the kernel is known to be; 1: not slower, or not known. */
+static double slower(const struct vk_device *dev, const struct vk_kernel *k)
+{
+    return k->rate > 0 && k->rate < dev->rate ? dev->rate / k->rate : 1;
+}
+
 /* Into how many parts a grid is cut, along the dimension *d: so many that each fits the budget at the rate that is known. */
 static uint32_t parts_of(const struct vk_device *dev, const struct vk_kernel *k, const uint32_t groups[3], double work, int *d)
 {
     *d = groups[1] > groups[0] ? 1 : 0;
     *d = groups[2] > groups[*d] ? 2 : *d;
-    double parts = ceil(work / (dev->rate * dev->budget));
+    double parts = ceil(work * slower(dev, k) / (dev->rate * dev->budget));
     if (!k->divided || !(parts > 1) || vk_counters_counting(dev))
         return 1;
     return parts < groups[*d] ? (uint32_t)parts : groups[*d];
 }
 
-static enum rt_status dispatch_part(struct vk_device *dev, const struct vk_kernel *k, const struct rt_span *spans, const void *push,
+static enum rt_status dispatch_part(struct vk_device *dev, struct vk_kernel *k, const struct rt_span *spans, const void *push,
                                     const struct part *part, double work, bool barrier, struct rt_error *err)
 {
     VkCommandBuffer cmd;
-    RT_TRY(vk_record_begin(dev, work, &cmd, err));
+    RT_TRY(vk_record_begin(dev, work * slower(dev, k), &cmd, err));
+    struct vk_submission *s = &dev->ring[dev->current];
+    if (work * slower(dev, k) > s->heaviest_part) {
+        s->heaviest = k;
+        s->heaviest_work = work;
+        s->heaviest_part = work * slower(dev, k);
+    }
     /* Descriptors first: they can fail, and what the tracker has entered cannot be taken back. */
     RT_TRY(bind(dev, cmd, k, spans, err));
     if (barrier) { /* the parts of one dispatch need none between them */

@@ -2,7 +2,8 @@
  *
  * Kernels of the operating system reset a device that does not finish a submission in time (2 s where it is strict), and a desktop
  * stutters long before. So work is estimated, as flops plus weighted bytes, and a submission holds what fits into the budget at
- * the rate that was measured so far; the first rate is a pessimistic guess. A dispatch that is too long by itself is cut by its groups, where
+ * the rate that was measured so far; the first rate is a pessimistic guess. Kernels differ in how much of their work a second they do: those that fill
+ * submissions of their own, which are the ones that may be too long, have a rate of their own once it is known. A dispatch that is too long by itself is cut by its groups, where
  * the kernel allows it (dispatch.c): never within a sum. */
 #include "runtime/vulkan/vk.h"
 
@@ -106,6 +107,20 @@ static void learn(struct vk_device *dev, double work, double seconds)
     }
 }
 
+static void learn_of_kernel(const struct vk_device *dev, const struct vk_submission *s, double seconds)
+{
+    struct vk_kernel *k = s->heaviest;
+    if (!k || s->heaviest_part * 2 < s->work || seconds < dev->budget / 50)
+        return;
+    double measured = s->heaviest_work / seconds * s->work / s->heaviest_part;
+    if (k->rate > 0 && measured > k->rate) {
+        double raised = 0.5 * (k->rate + measured);
+        k->rate = raised < 4 * k->rate ? raised : 4 * k->rate;
+    } else {
+        k->rate = measured;
+    }
+}
+
 static void collect(struct vk_device *dev, struct vk_submission *s)
 {
     double done_at = now(), seconds = measure(dev, s, done_at);
@@ -118,7 +133,7 @@ static void collect(struct vk_device *dev, struct vk_submission *s)
     if (s->counted)
         vk_counters_collect(dev, s);
     else
-        learn(dev, s->work, seconds);
+        learn_of_kernel(dev, s, seconds), learn(dev, s->work, seconds);
     dev->last_done_at = done_at;
     s->state = VK_IDLE;
 }
@@ -209,7 +224,8 @@ static enum rt_status begin(struct vk_device *dev, struct vk_submission *s, stru
     vk_profile_begin(dev, s);
     s->state = VK_RECORDING;
     s->number = ++dev->begun;
-    s->work = 0;
+    s->work = s->heaviest_part = 0;
+    s->heaviest = NULL;
     s->dispatches = s->sets_used = s->n_labels = 0;
     add_label(s, dev->label);
     vk_labels_open(dev, s);

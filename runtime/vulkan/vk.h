@@ -111,6 +111,7 @@ struct vk_kernel { /* one struct rt_kernel on this device */
     VkPipelineLayout layout;
     VkPipeline pipeline; /* built at first need */
     bool divided;        /* the pipeline takes parts of a grid */
+    double rate;         /* units of work a second, from submissions that were this kernel's for the most part; 0: not known */
 };
 
 #define VK_RING 3          /* submissions in flight at most, and being recorded */
@@ -126,6 +127,8 @@ struct vk_submission {
     enum { VK_IDLE, VK_RECORDING, VK_IN_FLIGHT } state;
     uint64_t number;        /* counts from 1, in the order of recording */
     double work;            /* see record.c */
+    struct vk_kernel *heaviest; /* of its dispatches the one that is expected to take longest, */
+    double heaviest_work, heaviest_part; /* how much work that is, and how much of `work` it was counted as */
     unsigned dispatches;
     const char *labels[VK_MAX_LABELS];
     unsigned n_labels;
