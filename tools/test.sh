@@ -22,6 +22,9 @@ CI_CLAMPS="minimal -subgroup subgroup=16 range=33554432 memory=536870912"
 # Test programs that a clamp cannot change: they ask the compiler, capture tools or files, or clamp by themselves.
 NOT_CLAMPED='^test_(capture_tools|kernels|kernels_mix|plan|pass_plan|devices|vulkan_runtime|profile|trace)$'
 
+# Debian 13's validation layer, which comes with lavapipe-26, does not report two of the barriers that it leaves out, those between submissions.
+NOT_LAUNCHED='^test_barriers$'
+
 # add_row BEGINNING PASSED FAILED SKIPPED SINCE
 add_row() { printf '%s %s | %s | %s | %s s |\n' "$1" "$2" "$3" "$4" $(($(date +%s) - $5)) >>"$TABLE"; }
 
@@ -33,9 +36,9 @@ test_launched() {
     failed_here=0
     for source in $(grep -lE 'tests/support/(op_test|attention_case)\.h|vk_test\.h' "$ROOT"/tests/test_*.c | xargs grep -L 'tests/support/program\.h'); do
         program=$(basename "$source" .c)
-        printf '%s' "$program" | grep -qE "$NOT_CLAMPED" && continue
+        printf '%s' "$program" | grep -qE "$NOT_CLAMPED|$NOT_LAUNCHED" && continue
         test_log=$BUILD/test-launched-$program.log
-        if CK_FORK=no timeout 1800 $LAUNCHER "$BUILD/tests/$program" >"$test_log" 2>&1; then
+        if timeout 1800 $LAUNCHER "$BUILD/tests/$program" >"$test_log" 2>&1; then
             passed=$((passed + 1))
         else
             failed_here=$((failed_here + 1))
