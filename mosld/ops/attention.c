@@ -130,7 +130,7 @@ static const struct op_variant variants[] = {
      .needs = attention_has_lanes,
      .suits = attention_suits_cpu,
      .kernels = {&lanes}},
-    COOP_VARIANTS(64, 0, attention_suits_matrices_64),
+    COOP_VARIANTS(64, 0, attention_suits_matrices),
     COOP_VARIANTS(96, 1, attention_suits_matrices),
     COOP_VARIANTS(128, 2, attention_suits_matrices),
     {.name = "128", .kind = RT_VULKAN, .applies = attention_wide, .kernels = {&wide}},

@@ -49,10 +49,6 @@ bool attention_has_matrices_medium(const struct rt_device_info *info)
     return info->precision == RT_PRECISION_MEDIUM && attention_has_matrices(info);
 }
 
-/* Matrices of eight rows, sixteen deep, are Intel's. 8x8x16 is listed with matrix units and without any: not taken unless it was measured.
- * 8x16x16 (Xe2) has registers for heads up to 64: those above spill 600 of them and more. */
-static bool is_intel(const struct rt_device_info *info) { return info->limits.matrix[0] == 8 && info->limits.matrix[2] == 16; }
-
-bool attention_suits_matrices(const struct rt_device_info *info) { return !is_intel(info); }
-
-bool attention_suits_matrices_64(const struct rt_device_info *info) { return !is_intel(info) || info->limits.matrix[1] == 16; }
+/* Matrices of eight rows, sixteen deep, are Intel's: 8x8x16 is listed with matrix units and without any, and both shapes spill there
+ * (docs/kernels.md). Not taken unless it was measured. */
+bool attention_suits_matrices(const struct rt_device_info *info) { return !(info->limits.matrix[0] == 8 && info->limits.matrix[2] == 16); }

@@ -18,8 +18,7 @@ bool attention_head_to_128(const void *push);
 /* Matrices of a shape that the kernel is cut for, and a precision that allows for two f16, or for one. */
 bool attention_has_matrices(const struct rt_device_info *info);
 bool attention_has_matrices_medium(const struct rt_device_info *info);
-/* Where it pays as far as the shape tells (docs/kernels.md): heads of more than 64, and up to 64. */
+/* Where it pays as far as the shape tells (docs/kernels.md). */
 bool attention_suits_matrices(const struct rt_device_info *info);
-bool attention_suits_matrices_64(const struct rt_device_info *info);
 
 #endif
