@@ -100,6 +100,8 @@ START_TEST(renderdoc_sees_the_step_as_the_engine_does)
     must_have(json, "layers", "layer 4");
     must_have(json, "phases", "forward");
     must_have(json, "phases", "backward");
+    must_have(json, "modules", "o_proj");
+    must_have(json, "modules", "attention");
     must_have(json, "ops", "matmul_nn");
     must_have(json, "kernels", "adamw");
     must_have(json, "buffers", "weights");

@@ -4,7 +4,7 @@
     /usr/bin/python3 tests/profile/renderdoc_read.py CAPTURE.rdc GRADIENTS.safetensors
 
 python3-renderdoc (1.24 was used) is a module of the system's Python. Checked here, with a message and exit status 1 where it fails:
-the tree step / layer / forward or backward / op / kernel, the names of pipelines and buffers, and that the gradient vector which the
+the tree step / layer / forward or backward / module / op / kernel, the names of pipelines and buffers, and that the gradient vector which the
 optimizer's kernel reads has the bytes that the engine wrote of it (--dump-gradients): B of the first module.
 """
 import json
@@ -66,7 +66,7 @@ def main(capture, gradients_path):
     walk(controller.GetRootActions(), controller.GetStructuredFile(), [], dispatches, tensors_bound)
     if not dispatches:
         fail("the capture has no dispatch")
-    steps, layers, phases, ops, kernels, buffers = set(), set(), set(), set(), set(), set()
+    steps, layers, phases, modules, ops, kernels, buffers = (set() for _ in range(7))
     update = None
     for event, path in dispatches:
         controller.SetFrameEvent(event, False)
@@ -82,6 +82,7 @@ def main(capture, gradients_path):
         if re.fullmatch(r"layer \d+", scopes[1]):
             layers.add(scopes[1])
             phases.add(scopes[2])
+            modules.update(scopes[3:-2])
         ops.add(scopes[-2])
         for b in state.compute.descriptorSets[0].bindings:
             buffers.add(names[b.binds[0].resourceResourceId])
@@ -102,7 +103,7 @@ def main(capture, gradients_path):
         fail(f"the gradient of B of {stem} was looked for in what adamw binds, and found in bindings {found}")
     controller.Shutdown()
     rd.ShutdownReplay()
-    print(json.dumps({"dispatches": len(dispatches), "steps": sorted(steps), "layers": sorted(layers), "phases": sorted(phases), "ops": sorted(ops),
+    print(json.dumps({"dispatches": len(dispatches), "steps": sorted(steps), "layers": sorted(layers), "phases": sorted(phases), "modules": sorted(modules), "ops": sorted(ops),
                       "kernels": sorted(kernels), "buffers": sorted(buffers), "tensors": sorted(tensors_bound), "example": dispatches[len(dispatches) // 2][1],
                       "gradient_found_in_binding": found[0], "gradient_bytes": len(want)}, indent=1))
 
