@@ -1,73 +1,76 @@
-// du and dl from dz: see mosld/ops/gate_bwd.c. A workgroup a token; -DBALANCE adds the balance loss's gradient.
+// du and dl from dz, and z in dz's place: see mosld/ops/gate_bwd.c. A workgroup a few pairs of token and module; -DBALANCE adds the
+// balance loss's gradient.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "gate.h"
 layout(local_size_x = 64) in;
 layout(std430, binding = 0) readonly buffer Ul { float ul[]; };
-layout(std430, binding = 1) readonly buffer Dz { float dz[]; };
+layout(std430, binding = 1) buffer Dz { float dz[]; }; // then z
 layout(std430, binding = 2) writeonly buffer Dul { float dul[]; };
 #ifdef BALANCE
 layout(std430, binding = 3) readonly buffer Stats { float stats[]; };
 #endif
-#include "common/gate_row.glsl"
+#include "common/gate_pairs.glsl"
 
-shared float part[64 * 33]; // products <dz_e, u> of up to 32 lanes an expert; rows of 33 keep lanes in different banks
 shared float dg[64];
 
-// <dz_e, u> by `lanes` invocations an expert, for the experts that were kept: the others' dz is not even read.
-void dot_experts(uint tid, uint lanes, uint u, uint first)
+// <dz_e, u> of a pair's expert e; 0, and dz not even read, where it was not kept.
+float gate_gradient(uint tid, uint pair, uint e)
 {
-    uint lane = tid % lanes;
-    for (uint e = tid / lanes; e < p.experts; e += 64u / lanes) {
-        float sum = 0.0;
-        if (gate_g[e] != 0.0)
-            for (uint i = lane; i < p.r; i += lanes)
-                sum += dz[first + e * p.r + i] * ul[u + i];
-        part[e * 33u + lane] = sum;
-    }
-    barrier();
-    if (tid < p.experts) {
-        float sum = 0.0;
-        for (uint i = 0u; i < lanes; i++)
-            sum += part[tid * 33u + i];
-        dg[tid] = sum;
-    }
-    barrier();
+    uint from = (pair * p.experts + e) * p.r, u = gate_word(pair, p.u_col);
+    float sum = 0.0;
+    if (gate_g[tid] != 0.0)
+        for (uint i = 0u; i < p.r; i++)
+            sum += dz[from + i] * ul[u + i];
+    return sum;
 }
 
-float logit_gradient(uint e)
+float logit_gradient(uint tid, uint pair, uint e)
 {
+    uint from = tid - e;
     float mean = 0.0;
     for (uint j = 0u; j < p.experts; j++)
-        mean += gate_g[j] * dg[j];
-    float dl = gate_g[e] * (dg[e] - mean);
+        mean += gate_g[from + j] * dg[from + j];
+    float dl = gate_g[tid] * (dg[tid] - mean);
 #ifdef BALANCE
+    uint shares = p.stats_offset + pair % p.modules * p.stats_stride;
     float f = 0.0; // the mean of the shares under p
     for (uint j = 0u; j < p.experts; j++)
-        f += gate_p[j] * stats[p.stats_offset + j];
-    dl += p.balance * gate_p[e] * (stats[p.stats_offset + e] - f);
+        f += gate_p[from + j] * stats[shares + j];
+    dl += p.balance * gate_p[tid] * (stats[shares + e] - f);
 #endif
     return dl;
 }
 
+// du_i, and z[e r + i] in place of dz[e r + i] for all e: nobody else reads or writes these any more.
+void turn_to_z(uint slot, uint lanes, uint pair, uint i)
+{
+    uint at = gate_word(pair, p.u_col) + i, first = pair * p.experts * p.r + i;
+    float u = ul[at], sum = 0.0;
+    for (uint e = 0u; e < p.experts; e++) {
+        float g = gate_g[slot * lanes + e];
+        if (g != 0.0)
+            sum += g * dz[first + e * p.r];
+        dz[first + e * p.r] = g * u;
+    }
+    dul[at] = sum;
+}
+
 void main()
 {
-    uint tid = gl_LocalInvocationID.x, lanes = 1u;
-    while (lanes < p.r && lanes < 32u)
-        lanes *= 2u;
-    for (uint t = gl_WorkGroupID.x; t < p.rows; t += gl_NumWorkGroups.x) {
-        uint row = t * p.ul_stride, first = t * p.experts * p.r;
-        gate_decide(tid, tid < p.experts ? ul[row + p.l_col + tid] : 0.0);
-        dot_experts(tid, lanes, row + p.u_col, first);
-        if (tid < p.experts)
-            dul[row + p.l_col + tid] = logit_gradient(tid);
-        for (uint i = tid; i < p.r; i += 64u) {
-            float sum = 0.0;
-            for (uint e = 0u; e < p.experts; e++)
-                if (gate_g[e] != 0.0)
-                    sum += gate_g[e] * dz[first + e * p.r + i];
-            dul[row + p.u_col + i] = sum;
-        }
-        barrier(); // before the next token's decision overwrites the gate
+    uint tid = gl_LocalInvocationID.x, lanes = gate_lanes(), slots = 64u / lanes, pairs = p.rows * p.modules;
+    uint e = tid % lanes;
+    for (uint first = gl_WorkGroupID.x * slots; first < pairs; first += gl_NumWorkGroups.x * slots) {
+        uint pair = first + tid / lanes;
+        bool mine = e < p.experts && pair < pairs;
+        gate_decide(tid, lanes, first, pairs);
+        dg[tid] = mine ? gate_gradient(tid, pair, e) : 0.0;
+        memoryBarrierBuffer();
+        barrier(); // dz has been read for dg
+        if (mine)
+            dul[gate_word(pair, p.l_col) + e] = logit_gradient(tid, pair, e);
+        for (uint i = tid; i < min(slots, pairs - first) * p.r; i += 64u)
+            turn_to_z(i / p.r, lanes, first + i / p.r, i % p.r);
+        barrier(); // before the next decisions overwrite these
     }
 }

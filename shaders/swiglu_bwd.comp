@@ -1,5 +1,5 @@
 #version 450
-// Gradient of h = silu(g) u; mosld/ops/swiglu.c. WIDTH neighbours an invocation: with 4, F is a multiple of 4.
+// Gradient of h = silu(g) u; `again`: and h in the place of dh; mosld/ops/swiglu.c. WIDTH neighbours an invocation: with 4, F is a multiple of 4.
 #extension GL_GOOGLE_include_directive : require
 #include "swiglu.h"
 
@@ -11,7 +11,7 @@
 
 layout(local_size_x = 128) in;
 layout(set = 0, binding = 0, std430) readonly buffer gu_buffer { VALUE gu[]; };
-layout(set = 0, binding = 1, std430) readonly buffer dh_buffer { VALUE dh[]; };
+layout(set = 0, binding = 1, std430) buffer dh_buffer { VALUE dh[]; };
 layout(set = 0, binding = 2, std430) writeonly buffer dgu_buffer { VALUE dgu[]; };
 
 void main()
@@ -23,5 +23,7 @@ void main()
         VALUE s = 1 / (1 + exp(clamp(-g, -80, 80)));
         dgu[at] = d * u * s * (1 + g * (1 - s));
         dgu[at + F] = d * g * s;
+        if (p.again != 0)
+            dh[i] = g * s * u;
     }
 }

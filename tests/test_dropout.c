@@ -3,6 +3,7 @@
 #include "mosld/ops/op.h"
 #include "mosld/ops/philox.h"
 #include "shaders/dropout.h"
+#include "shaders/dropout_stacks.h"
 #include "shaders/step.h"
 #include "tests/support/op_stride.h"
 
@@ -114,6 +115,32 @@ START_TEST(more_elements_than_a_grid_has_invocations)
 }
 END_TEST
 
+/* Three modules of different lengths, apart in both vectors and in another order in one; with what is between them left alone. */
+static void run_stacks(float drop, bool back, void run(const struct op *, const struct op_case *))
+{
+    static const uint32_t table[3 * DROPOUT_ENTRY] = {2000, 1,    1029, 515, 4, 6, 0, 0, /* */
+                                                         1100, 1050, 7,    4,   0, 0, 0, 0, /* */
+                                                         64,   1200, 1000, 600, 9, 3, 0, 0};
+    struct dropout_stacks_push p = {.modules = 3, .longest = 1029, .back = back};
+    uint32_t step[STEP_WORDS];
+    char label[64];
+    make_step(step, drop);
+    snprintf(label, sizeof label, "p %g back %d", drop, back);
+    struct op_case c = {.label = label, .push = &p, .seed = 5, .atol = back ? 1e-6 : 0, .rtol = 1e-6,
+                        .b = {{.n = 3100, .lo = 0.5f, .hi = 1}, {.n = 3100}, {.n = OP_COUNT(table), .words = table}, {.n = STEP_WORDS, .words = step}}};
+    run(&op_dropout_stacks_desc, &c);
+}
+
+START_TEST(all_modules_at_once)
+{
+    for (int back = 0; back < 2; back++) {
+        run_stacks(0, back, op_test_run);
+        run_stacks(0.1f, back, op_test_run);
+        run_stacks(0.5f, back, op_test_run_strided);
+    }
+}
+END_TEST
+
 /* What mixture.h says, written out. */
 static bool kept(const uint32_t *step, uint32_t element, uint32_t module, uint32_t layer, uint32_t site, double p)
 {
@@ -196,6 +223,7 @@ int main(void)
     tcase_add_test(tc, philox_gives_the_published_answers);
     tcase_add_test(tc, threshold_is_the_one_of_double);
     tcase_add_test(tc, dropout_agrees);
+    tcase_add_test(tc, all_modules_at_once);
     tcase_add_test(tc, more_elements_than_a_grid_has_invocations);
     tcase_add_test(tc, the_public_calls_draw_what_the_header_says);
     tcase_add_test(tc, refuses_what_does_not_fit);

@@ -1,4 +1,4 @@
-/* tests/test_gate.c - the router: gate, its backward, its statistics. */
+/* tests/test_gate.c - the routers of a group: gates with their statistics, and their backward. */
 #include "mosld/ops/gate_row.h"
 #include "mosld/ops/op.h"
 #include "shaders/gate.h"
@@ -11,13 +11,16 @@
 #include <string.h>
 
 /* ul is stride wide, u and l stand apart in it and in either order. The last shapes: all of what is allowed;
- * every expert kept, or more asked for than there are. */
+ * every expert kept, or more asked for than there are. Pairs of token and module fill a workgroup or not, and modules side by side
+ * have a column between them or none. */
 static const struct shape {
-    uint32_t rows, E, k, r, u_col, l_col, stride;
+    uint32_t rows, E, k, r, u_col, l_col, stride, modules, module_cols;
 } shapes[] = {
-    {0, 4, 2, 8, 0, 8, 12},       {1, 1, 1, 1, 0, 1, 2},    {3, 2, 1, 5, 2, 0, 9},
-    {33, 8, 2, 8, 16, 24, 36},    {5, 3, 3, 33, 7, 1, 41},  {7, 7, 3, 65, 0, 65, 72},
-    {2, 64, 5, 256, 0, 256, 320}, {2, 64, 64, 3, 0, 3, 67}, {3, 4, 9, 16, 0, 16, 20},
+    {0, 4, 2, 8, 0, 8, 12, 1, 0},        {1, 1, 1, 1, 0, 1, 2, 1, 0},          {3, 2, 1, 5, 2, 0, 9, 1, 0},
+    {33, 8, 2, 8, 16, 24, 36, 1, 0},     {5, 3, 3, 33, 7, 1, 41, 1, 0},        {7, 7, 3, 65, 0, 65, 72, 1, 0},
+    {2, 64, 5, 256, 0, 256, 320, 1, 0},  {2, 64, 64, 3, 0, 3, 67, 1, 0},       {3, 4, 9, 16, 0, 16, 20, 1, 0},
+    {33, 8, 2, 8, 0, 8, 32, 2, 16},      {5, 3, 2, 4, 1, 6, 32, 3, 10},        {65, 16, 2, 8, 0, 8, 72, 3, 24},
+    {70, 2, 1, 8, 8, 6, 26, 2, 10},
 };
 
 static struct gate_push push_of(const struct shape *s)
@@ -28,13 +31,19 @@ static struct gate_push push_of(const struct shape *s)
                               .l_col = s->l_col,
                               .r = s->r,
                               .experts = s->E,
-                              .top_k = s->k};
+                              .top_k = s->k,
+                              .modules = s->modules,
+                              .module_cols = s->module_cols,
+                              .stats_offset = 3,
+                              .stats_stride = 2 * s->E + 1};
 }
+
+static uint64_t stats_words(const struct gate_push *p) { return p->stats_offset + (uint64_t)p->modules * p->stats_stride; }
 
 static char *label_of(const struct shape *s, float spread)
 {
     static char label[96];
-    snprintf(label, sizeof label, "rows %u E %u k %u r %u, +-%g", s->rows, s->E, s->k, s->r, spread);
+    snprintf(label, sizeof label, "rows %u modules %u E %u k %u r %u, +-%g", s->rows, s->modules, s->E, s->k, s->r, spread);
     return label;
 }
 
@@ -43,23 +52,30 @@ static char *label_of(const struct shape *s, float spread)
 #define GATE_ATOL 1e-6
 #define GATE_RTOL 1e-5
 
+/* With statistics and without. Those are means of up to 64 terms a partial sum: exact to GATE_ATOL too. */
+static void run_gate(const struct shape *s, bool counts, float spread, uint64_t seed)
+{
+    struct gate_push p = push_of(s);
+    p.counts = counts;
+    struct op_case c = {.label = label_of(s, spread),
+                        .push = &p,
+                        .seed = seed,
+                        .atol = GATE_ATOL * spread,
+                        .rtol = GATE_RTOL,
+                        .b = {{.n = (uint64_t)s->rows * s->stride, .lo = -spread, .hi = spread},
+                              {.n = (uint64_t)s->rows * s->modules * s->E * s->r},
+                              {.n = stats_words(&p) + 1}}};
+    op_test_run(&op_gate_desc, &c);
+    if (s->rows == 5)
+        op_test_run_strided(&op_gate_desc, &c);
+}
+
 START_TEST(gate_agrees)
 {
-    const float spreads[] = {1, 80};
     for (uint32_t i = 0; i < OP_COUNT(shapes); i++)
-        for (uint32_t j = 0; j < OP_COUNT(spreads); j++) {
-            const struct shape *s = &shapes[i];
-            struct gate_push p = push_of(s);
-            struct op_case c = {.label = label_of(s, spreads[j]),
-                                .push = &p,
-                                .seed = i,
-                                .atol = GATE_ATOL * spreads[j],
-                                .rtol = GATE_RTOL,
-                                .b = {{.n = (uint64_t)s->rows * s->stride, .lo = -spreads[j], .hi = spreads[j]},
-                                      {.n = (uint64_t)s->rows * s->E * s->r}}};
-            op_test_run(&op_gate_desc, &c);
-            if (s->rows == 5)
-                op_test_run_strided(&op_gate_desc, &c);
+        for (int counts = 0; counts < 2; counts++) {
+            run_gate(&shapes[i], counts, 1, i);
+            run_gate(&shapes[i], counts, 80, i);
         }
 }
 END_TEST
@@ -93,14 +109,13 @@ static void run_backward(const struct shape *s, float balance, float spread, uin
 {
     struct gate_push p = push_of(s);
     p.balance = balance;
-    p.stats_offset = 3;
     struct op_case c = {.label = label_of(s, spread), .push = &p, .seed = seed,
                         /* a product of r terms: each addition rounds a partial sum that stays well under 4 spread */
                         .atol = spread * (1e-6 + s->r * 2.4e-7), .rtol = GATE_RTOL,
                         .b = {{.n = (uint64_t)s->rows * s->stride, .lo = -spread, .hi = spread},
-                              {.n = (uint64_t)s->rows * s->E * s->r},
+                              {.n = (uint64_t)s->rows * s->modules * s->E * s->r},
                               {.n = (uint64_t)s->rows * s->stride},
-                              {.n = 3 + 2 * s->E, .lo = 0, .hi = 1}}};
+                              {.n = stats_words(&p), .lo = 0, .hi = 1}}};
     op_test_run(&op_gate_bwd_desc, &c);
     if (s->rows == 5)
         op_test_run_strided(&op_gate_bwd_desc, &c);
@@ -121,20 +136,22 @@ END_TEST
 #define ROWS 5
 #define EXPERTS 6
 #define RANK 3
-#define STRIDE (RANK + EXPERTS)
+#define MODULES 2
+#define STRIDE (MODULES * (RANK + EXPERTS))
 
 /* sum of w z, and of the balance term balance * f_e p_te with f held. */
 static double objective(const struct gate_push *p, double *ul, const double *w, const double *f)
 {
-    double z[ROWS * EXPERTS * RANK], sum = 0, g[EXPERTS], prob[EXPERTS];
-    void *bindings[] = {ul, z};
+    double z[ROWS * MODULES * EXPERTS * RANK], sum = 0, g[EXPERTS], prob[EXPERTS];
+    void *bindings[] = {ul, z, NULL};
     op_gate_desc.ref(bindings, p);
-    for (uint32_t i = 0; i < p->rows * p->experts * p->r; i++)
+    for (uint32_t i = 0; i < OP_COUNT(z); i++)
         sum += w[i] * z[i];
-    for (uint32_t t = 0; t < p->rows; t++) {
-        gate_row_ref(ul + t * p->ul_stride + p->l_col, p->experts, p->top_k, g, prob);
+    for (uint32_t i = 0; i < p->rows * p->modules; i++) {
+        uint32_t t = i / p->modules, m = i % p->modules;
+        gate_row_ref(ul + t * p->ul_stride + m * p->module_cols + p->l_col, p->experts, p->top_k, g, prob);
         for (uint32_t e = 0; e < p->experts; e++)
-            sum += p->balance * f[e] * prob[e];
+            sum += p->balance * f[m * p->stats_stride + e] * prob[e];
     }
     return sum;
 }
@@ -166,18 +183,25 @@ START_TEST(gate_bwd_is_the_derivative)
                                   .r = RANK,
                                   .experts = EXPERTS,
                                   .top_k = top_k[i],
+                                  .modules = MODULES,
+                                  .module_cols = RANK + EXPERTS,
+                                  .stats_stride = 2 * EXPERTS,
                                   .balance = b ? 0.75f : 0};
-            double ul[ROWS * STRIDE], w[ROWS * EXPERTS * RANK], dul[ROWS * STRIDE], stats[2 * EXPERTS];
-            for (int t = 0; t < ROWS; t++) {
+            double ul[ROWS * STRIDE], w[ROWS * MODULES * EXPERTS * RANK], dz[OP_COUNT(w)], z[OP_COUNT(w)], dul[ROWS * STRIDE],
+                stats[MODULES * 2 * EXPERTS];
+            for (int t = 0; t < ROWS * MODULES; t++) {
                 for (int j = 0; j < RANK; j++)
-                    ul[t * STRIDE + j] = test_uniform(&state, -1, 1);
-                draw_apart(ul + t * STRIDE + RANK, EXPERTS, &state);
+                    ul[t * (RANK + EXPERTS) + j] = test_uniform(&state, -1, 1);
+                draw_apart(ul + t * (RANK + EXPERTS) + RANK, EXPERTS, &state);
             }
-            for (int j = 0; j < ROWS * EXPERTS * RANK; j++)
+            for (uint32_t j = 0; j < OP_COUNT(w); j++)
                 w[j] = test_uniform(&state, -1, 1);
-            for (int j = 0; j < 2 * EXPERTS; j++)
+            for (uint32_t j = 0; j < OP_COUNT(stats); j++)
                 stats[j] = test_uniform(&state, 0, 1);
-            op_gate_bwd_desc.ref((void *[]){ul, w, dul, stats}, &p);
+            memcpy(dz, w, sizeof w);
+            op_gate_bwd_desc.ref((void *[]){ul, dz, dul, stats}, &p);
+            op_gate_desc.ref((void *[]){ul, z, NULL}, &p);
+            ck_assert_mem_eq(dz, z, sizeof z); /* z stands where dz was */
             for (int j = 0; j < ROWS * STRIDE; j++) {
                 double at = ul[j];
                 ul[j] = at + h;
@@ -195,23 +219,7 @@ END_TEST
 
 /* ---- statistics ---- */
 
-START_TEST(router_stats_agree)
-{
-    for (uint32_t i = 0; i < OP_COUNT(shapes); i++)
-        for (int spread = 1; spread <= 80; spread += 79) {
-            const struct shape *s = &shapes[i];
-            struct gate_push p = push_of(s);
-            p.stats_offset = 5;
-            struct op_case c = {.label = label_of(s, (float)spread), .push = &p, .seed = i,
-                                .atol = 1e-6, .rtol = GATE_RTOL, /* means of up to 512 terms a partial sum */
-                                .b = {{.n = (uint64_t)s->rows * s->stride, .lo = (float)-spread, .hi = (float)spread},
-                                      {.n = 5 + 2 * s->E + 1}}};
-            op_test_run(&op_router_stats_desc, &c);
-        }
-}
-END_TEST
-
-START_TEST(router_stats_do_not_depend_on_threads)
+START_TEST(statistics_do_not_depend_on_threads)
 {
     enum { T = 1000, E = 8 };
     float *ul = malloc(T * E * sizeof *ul), stats[3][2 * E], shares = 0, means = 0;
@@ -223,13 +231,16 @@ START_TEST(router_stats_do_not_depend_on_threads)
         struct rt_device *dev;
         struct rt_device_params params = {.name = "host", .threads = threads};
         ck_assert_msg(rt_device_open(&params, &dev, &err) == RT_OK, "%s", err.text);
-        struct op_router_stats s = {.ul = test_span(dev, T * E * sizeof *ul, ul),
-                                    .stats = test_span(dev, sizeof stats[0], NULL),
-                                    .rows = T,
-                                    .ul_stride = E,
-                                    .experts = E,
-                                    .top_k = 2};
-        ck_assert_msg(op_router_stats(dev, &s, &err) == RT_OK, "%s", err.text);
+        struct op_gate s = {.ul = test_span(dev, T * E * sizeof *ul, ul),
+                            .z = test_span(dev, T * E * sizeof *ul, NULL),
+                            .stats = test_span(dev, sizeof stats[0], NULL),
+                            .counts = true,
+                            .rows = T,
+                            .ul_stride = E,
+                            .r = 1,
+                            .experts = E,
+                            .top_k = 2};
+        ck_assert_msg(op_gate(dev, &s, &err) == RT_OK, "%s", err.text);
         ck_assert_msg(rt_download(dev, s.stats, 0, stats[threads - 1], sizeof stats[0], &err) == RT_OK, "%s", err.text);
         test_release(dev);
         rt_device_close(&dev);
@@ -253,7 +264,11 @@ START_TEST(refuses_what_it_cannot_do)
     g.experts = 4, g.top_k = 0;
     ck_assert_int_eq(op_gate_bwd(test_host(), &(struct op_gate_bwd){.g = g}, &err), RT_USAGE);
     ck_assert_ptr_nonnull(strstr(err.text, "top_k"));
-    ck_assert_int_eq(op_router_stats(test_host(), &(struct op_router_stats){.experts = 0, .top_k = 1}, &err), RT_USAGE);
+    g.experts = 0, g.top_k = 1;
+    ck_assert_int_eq(op_gate(test_host(), &g, &err), RT_USAGE);
+    g.experts = 4, g.modules = 4;
+    ck_assert_int_eq(op_gate(test_host(), &g, &err), RT_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.text, "4 modules"));
 }
 END_TEST
 
@@ -266,8 +281,7 @@ int main(void)
     tcase_add_test(tc, ties_go_to_the_lowest_index);
     tcase_add_test(tc, gate_bwd_agrees);
     tcase_add_test(tc, gate_bwd_is_the_derivative);
-    tcase_add_test(tc, router_stats_agree);
-    tcase_add_test(tc, router_stats_do_not_depend_on_threads);
+    tcase_add_test(tc, statistics_do_not_depend_on_threads);
     tcase_add_test(tc, refuses_what_it_cannot_do);
     suite_add_tcase(s, tc);
     SRunner *runner = srunner_create(s);

@@ -46,7 +46,16 @@ START_TEST(gradient_is_the_slope)
         double *dx = calloc(16, sizeof *dx); /* zero where nothing is written, as the slope is */
         for (int i = 0; i < 14; i++)
             dy[i] = i % 7 == 0 ? 0 : dy[i]; /* column 0 of y is not an output */
+        double y_again[14], dx_again[16] = {0};
+        struct rmsnorm_push a = p;
+        a.again = 1;
         op_rmsnorm_bwd_desc.ref((void *[]){x, w, dy, dx}, &p);
+        memcpy(y_again, dy, sizeof y_again);
+        memcpy(y, dy, sizeof y_again); /* what is between the rows stays */
+        op_rmsnorm_bwd_desc.ref((void *[]){x, w, y_again, dx_again}, &a);
+        op_rmsnorm_desc.ref((void *[]){x, w, y}, &p);
+        ck_assert_mem_eq(y_again, y, sizeof y_again);
+        ck_assert_mem_eq(dx_again, dx, sizeof dx_again);
         struct gradient_check c = {.op = &op_rmsnorm_desc,
                                    .bindings = (void *[]){x, w, y},
                                    .push = &p,
@@ -86,6 +95,8 @@ static void variants_agree_at(uint32_t i)
                         .rtol = 4e-6,
                         .seed = nx,
                         .b = {{.n = nx}, {.n = p.cols}, {.n = ny}, {.n = nd}}};
+    op_test_run(&op_rmsnorm_bwd_desc, &b);
+    p.again = 1; /* y in the place of dy, beside the same dx */
     op_test_run(&op_rmsnorm_bwd_desc, &b);
 }
 

@@ -5,6 +5,7 @@
 #include "tests/support/op_test.h"
 
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +19,17 @@ static const struct {
 
 START_TEST(gradient_is_the_slope)
 {
-    struct swiglu_push p = {3, 4};
+    struct swiglu_push p = {.T = 3, .F = 4};
     double *gu = test_doubles(24, 1, 2), *h = test_doubles(12, 2, 1), *dh = test_doubles(12, 3, 1),
            *dgu = test_doubles(24, 4, 1);
     op_swiglu_bwd_desc.ref((void *[]){gu, dh, dgu}, &p);
+    double dh_then_h[12], dgu_again[24];
+    memcpy(dh_then_h, dh, sizeof dh_then_h);
+    op_swiglu_bwd_desc.ref((void *[]){gu, dh_then_h, dgu_again}, &(struct swiglu_push){3, 4, .again = 1});
+    op_swiglu_desc.ref((void *[]){gu, h}, &p);
+    ck_assert_mem_eq(dgu_again, dgu, sizeof dgu_again);
+    for (int i = 0; i < 12; i++)
+        ck_assert_msg(fabs(dh_then_h[i] - h[i]) < 1e-15, "h[%d]: want %.17g, got %.17g", i, h[i], dh_then_h[i]);
     struct gradient_check c = {.op = &op_swiglu_desc,
                                .bindings = (void *[]){gu, h},
                                .push = &p,
@@ -38,7 +46,7 @@ END_TEST
 
 static void variants_agree_at(uint32_t i)
 {
-    struct swiglu_push p = {shapes[i].T, shapes[i].F};
+    struct swiglu_push p = {.T = shapes[i].T, .F = shapes[i].F};
     uint64_t n = (uint64_t)p.T * p.F;
     char label[64];
     snprintf(label, sizeof label, "T %u F %u", p.T, p.F);
@@ -58,6 +66,8 @@ static void variants_agree_at(uint32_t i)
                         .seed = n, /* 1 - s takes away digits */
                         .b = {{.n = 2 * n, .lo = -8, .hi = 8}, {.n = n}, {.n = 2 * n}}};
     op_test_run(&op_swiglu_bwd_desc, &b);
+    p.again = 1;
+    op_test_run(&op_swiglu_bwd_desc, &b);
 }
 
 START_TEST(variants_agree)
@@ -70,7 +80,7 @@ END_TEST
 /* exp(-g) of a very negative gate overflows f32; the result is a zero, never a NaN. */
 START_TEST(large_gates_are_harmless)
 {
-    struct swiglu_push p = {1, 6};
+    struct swiglu_push p = {.T = 1, .F = 6};
     const float gu[] = {-1e4f, -200, -90, 90, 200, 1e4f, 1, 1, 1, 1, 1, 1};
     struct op_case c = {.label = "large gates",
                         .push = &p,
@@ -84,6 +94,8 @@ START_TEST(large_gates_are_harmless)
                         .rtol = 1e-6,
                         .b = {{.n = 12, .values = gu}, {.n = 6}, {.n = 12}}};
     op_test_run(&op_swiglu_bwd_desc, &b);
+    p.again = 1;
+    op_test_run(&op_swiglu_bwd_desc, &b);
 }
 END_TEST
 
@@ -96,7 +108,7 @@ START_TEST(memory_that_is_too_small_is_refused)
     ck_assert_int_eq(op_swiglu(dev, small, large, 512, 4, &err), RT_FAILED);
     ck_assert_ptr_nonnull(strstr(err.text, "gu"));
     ck_assert_int_eq(op_swiglu(dev, large, large, 1, 0x80000001u, &err), RT_FAILED);
-    ck_assert_int_eq(op_swiglu_bwd(dev, large, large, small, 512, 4, &err), RT_FAILED);
+    ck_assert_int_eq(op_swiglu_bwd(dev, large, large, small, 512, 4, false, &err), RT_FAILED);
     test_release(dev);
 }
 END_TEST

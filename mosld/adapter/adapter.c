@@ -2,6 +2,7 @@
 #include "mosld/adapter/adapter.h"
 
 #include "mosld/ops/mixture.h"
+#include "shaders/dropout_stacks.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -85,6 +86,8 @@ static enum rt_status ask_for_memory(struct mosld_adapter *a, struct rt_error *e
         st = rt_arena_add(a->arena, a->words * 8, "optimizer state", &a->moments, err);
     if (!st && masked)
         st = rt_arena_add(a->arena, a->masked_words * 4, "dropped A", &a->masked, err);
+    if (!st && masked)
+        st = rt_arena_add(a->arena, (uint64_t)a->n_modules * DROPOUT_ENTRY * 4, "places of dropped A", &a->masked_table, err);
     if (!st && a->given_mask)
         st = rt_arena_add(a->arena, a->masked_words * 4, "dropout masks", &a->mask, err);
     if (!st)
@@ -128,9 +131,32 @@ enum rt_status mosld_adapter_create(struct rt_device *dev, const struct mosld_co
     return ask_for_memory(a, err);
 }
 
+/* For op_dropout_stacks. */
+static enum rt_status write_table(struct mosld_adapter *a, struct rt_error *err)
+{
+    uint32_t(*table)[DROPOUT_ENTRY] = calloc(a->n_modules, sizeof *table);
+    if (!table)
+        return rt_fail(err, RT_NO_MEMORY, "no memory for the adapter");
+    for (uint32_t i = 0; i < a->n_modules; i++) {
+        const struct mosld_adapter_module *m = &a->modules[i];
+        uint32_t rows = m->r + (m->experts > 1 ? m->experts : 0), skip = m->row * m->d_in; /* all below `words`, which 31 bits hold */
+        table[i][DROPOUT_FLAT] = (uint32_t)m->group->offset + skip;
+        table[i][DROPOUT_STACKED] = (uint32_t)m->group->masked_offset + skip;
+        table[i][DROPOUT_N] = rows * m->d_in;
+        table[i][DROPOUT_DROPPED] = m->r * m->d_in;
+        table[i][DROPOUT_LAYER] = m->layer;
+        table[i][DROPOUT_MODULE] = (uint32_t)m->linear;
+        a->masked_longest = rows * m->d_in > a->masked_longest ? rows * m->d_in : a->masked_longest;
+    }
+    enum rt_status st = rt_upload(a->dev, a->masked_table, 0, table, a->n_modules * sizeof *table, err);
+    free(table);
+    return st;
+}
+
 enum rt_status mosld_adapter_commit(struct mosld_adapter *adapter, struct rt_error *err)
 {
-    return rt_arena_commit(adapter->arena, err);
+    RT_TRY(rt_arena_commit(adapter->arena, err));
+    return adapter->masked.buffer ? write_table(adapter, err) : RT_OK;
 }
 
 void mosld_adapter_destroy(struct mosld_adapter **adapter)

@@ -53,14 +53,16 @@ struct mosld_adapter {
     struct mosld_adapter_module *modules;
     uint32_t n_modules, max_rows, max_experts, lowest_layer; /* lowest_layer: no gradient is needed below it */
     uint64_t words, masked_words;
+    uint32_t masked_longest; /* words of the largest [A ; Wg] of a module */
     uint64_t parameters;     /* trainable numbers, without the padding */
     struct rt_arena *arena;  /* values; for training also what follows */
     struct rt_span values;   /* the flat vector */
     struct rt_span gradient; /* like values */
     struct rt_span moments;  /* [2, words]: AdamW's m, then v */
-    struct rt_span masked;   /* the stacks of this micro-step, with dropout on A */
+    struct rt_span masked;   /* the stacks of this micro-step, with dropout on A; behind a group's backward, their gradients */
+    struct rt_span masked_table; /* where each module's stands: see op_dropout_stacks */
     struct rt_span mask;     /* given masks, as 0 and 1: like masked; only when asked for */
-    struct rt_span stats;    /* f32 [n_modules, 2 max_experts]: see op_router_stats */
+    struct rt_span stats;    /* f32 [n_modules, 2 max_experts]: see op_gate */
     struct rt_span transposed; /* for generation: each module's B as [E r, d_out]; null where it was not asked for */
     uint64_t transposed_words;
     bool is_transposed;        /* `transposed` is that of the values; who changes them clears it */

@@ -169,7 +169,7 @@ static enum rt_status launch_dz(void *arg, struct rt_error *err)
     struct rt_span ul;
     uint32_t stride;
     struct op_weight B = mosld_adapter_b(b->adapter, module_in_turn(b, &ul, &stride));
-    struct op_matmul m = {.y = b->pass->dz, .y_stride = B.cols, .w = &B, .rows = b->pass->T};
+    struct op_matmul m = {.y = b->pass->z, .y_stride = B.cols, .w = &B, .rows = b->pass->T};
     m.x = side_out(b, &m.x_stride, &m.x_col);
     return op_matmul_nn(b->model->dev, &m, err);
 }
@@ -229,72 +229,39 @@ static enum rt_status launch_dx(void *arg, struct rt_error *err)
                         err);
 }
 
-static struct op_gate gate_in_turn(struct bench_ops *b, struct rt_span z, uint32_t *index)
+/* Of all modules of the group in turn. */
+static struct op_gate gate_in_turn(struct bench_ops *b)
 {
-    struct op_gate g = {.z = z, .rows = b->pass->T, .top_k = b->adapter->params.top_k};
-    const struct mosld_adapter_module *m = module_in_turn(b, &g.ul, &g.ul_stride);
+    const struct mosld_adapter *a = b->adapter;
+    struct op_gate g = {.z = b->pass->z, .rows = b->pass->T, .top_k = a->params.top_k, .counts = true, .stats = a->stats};
+    const struct mosld_adapter_module *m = module_in_turn(b, &g.ul, &g.ul_stride)->group->modules[0];
     g.u_col = m->row, g.l_col = m->row + m->r, g.r = m->r, g.experts = m->experts;
-    *index = m->index;
+    g.modules = m->group->n_modules, g.module_cols = m->r + m->experts;
+    g.stats_offset = m->index * 2 * a->max_experts, g.stats_stride = 2 * a->max_experts;
     return g;
 }
 
 static enum rt_status launch_gate(void *arg, struct rt_error *err)
 {
     struct bench_ops *b = arg;
-    uint32_t index;
-    struct op_gate g = gate_in_turn(b, b->pass->z, &index);
+    struct op_gate g = gate_in_turn(b);
     return op_gate(b->model->dev, &g, err);
 }
 
 static enum rt_status launch_gate_bwd(void *arg, struct rt_error *err)
 {
     struct bench_ops *b = arg;
-    uint32_t index;
-    struct op_gate_bwd g = {.g = gate_in_turn(b, b->pass->dz, &index),
-                            .dul = b->pass->dul,
-                            .stats = b->adapter->stats,
-                            .balance = 1e-6f};
-    g.stats_offset = index * 2 * b->adapter->max_experts;
+    struct op_gate_bwd g = {.g = gate_in_turn(b), .dul = b->pass->dul, .balance = 1e-6f};
     return op_gate_bwd(b->model->dev, &g, err);
-}
-
-static enum rt_status launch_router_stats(void *arg, struct rt_error *err)
-{
-    struct bench_ops *b = arg;
-    uint32_t index;
-    struct op_gate g = gate_in_turn(b, b->pass->z, &index);
-    return op_router_stats(b->model->dev,
-                           &(struct op_router_stats){.ul = g.ul,
-                                                     .stats = b->adapter->stats,
-                                                     .rows = g.rows,
-                                                     .ul_stride = g.ul_stride,
-                                                     .l_col = g.l_col,
-                                                     .experts = g.experts,
-                                                     .top_k = g.top_k,
-                                                     .stats_offset = index * 2 * b->adapter->max_experts},
-                           err);
 }
 
 static enum rt_status launch_dropout(void *arg, struct rt_error *err)
 {
     struct bench_ops *b = arg;
-    const struct mosld_adapter_module *m = next_module(b);
-    uint64_t n = (uint64_t)m->group->rows * m->d_in;
-    return op_dropout_weights(b->model->dev,
-                              &(struct op_dropout_weights){.x = mosld_adapter_part(b->adapter->values, m->group->offset,
-                                                                                   n),
-                                                           .x_offset = m->row * m->d_in,
-                                                           .y = mosld_adapter_part(b->adapter->masked,
-                                                                                   m->group->masked_offset, n),
-                                                           .y_offset = m->row * m->d_in,
-                                                           .mask = b->pass->step,
-                                                           .step = b->pass->step,
-                                                           .r = m->r,
-                                                           .experts = m->experts,
-                                                           .cols = m->d_in,
-                                                           .layer = m->layer,
-                                                           .module = m->linear},
-                              err);
+    struct mosld_adapter *a = b->adapter;
+    return op_dropout_stacks(b->model->dev, &(struct op_dropout_stacks){.flat = a->values, .stacks = a->masked, .table = a->masked_table,
+                                                                        .step = b->pass->step, .modules = a->n_modules,
+                                                                        .longest = a->masked_longest}, err);
 }
 
 /* ---- the rest of a layer ---- */
@@ -321,15 +288,17 @@ static enum rt_status launch_rmsnorm(void *arg, struct rt_error *err)
     return op_rmsnorm(b->model->dev, &n, err);
 }
 
-static enum rt_status launch_rmsnorm_bwd(void *arg, struct rt_error *err)
+static enum rt_status norm_backward(struct bench_ops *b, bool again, struct rt_error *err)
 {
-    struct bench_ops *b = arg;
     struct op_rmsnorm n = norm_in_turn(b);
-    n.y = b->pass->dnorm; /* dnorm is not fed back, so dh grows by the same amount each time and stays finite */
+    n.y = b->pass->dnorm; /* never a function of dh, so dh grows by the same amount each time and stays finite */
     return op_rmsnorm_bwd(b->model->dev,
-                          &(struct op_rmsnorm_bwd){.n = n, .dx = b->pass->dh, .dx_stride = n.cols, .accumulate = true},
+                          &(struct op_rmsnorm_bwd){.n = n, .dx = b->pass->dh, .dx_stride = n.cols, .accumulate = true, .again = again},
                           err);
 }
+
+static enum rt_status launch_rmsnorm_bwd(void *arg, struct rt_error *err) { return norm_backward(arg, false, err); }
+static enum rt_status launch_rmsnorm_again(void *arg, struct rt_error *err) { return norm_backward(arg, true, err); }
 
 static enum rt_status launch_rope(void *arg, struct rt_error *err)
 {
@@ -359,7 +328,7 @@ static enum rt_status launch_swiglu_bwd(void *arg, struct rt_error *err)
     struct bench_ops *b = arg;
     next_layer(b);
     return op_swiglu_bwd(b->model->dev, b->pass->layers[b->layer].gu, b->pass->dact, b->pass->dgu, b->pass->T,
-                         b->model->config.intermediate_size, err);
+                         b->model->config.intermediate_size, false, err);
 }
 
 static struct op_attention attention_in_turn(struct bench_ops *b)
@@ -542,11 +511,11 @@ static void add_adapter(struct bench_ops *b)
         z);
     if (m->experts == 1)
         return;
-    add(b, "gate", launch_gate, 0, 4 * T * (m->r + E + z), 2 * modules, "%g x %g of %u", T, E, m->r);
-    add(b, "gate_bwd", launch_gate_bwd, 0, 4 * T * (2 * (m->r + E) + z), modules, "%g x %g of %u", T, E, m->r);
-    add(b, "router_stats", launch_router_stats, 0, 4 * T * E, modules, "%g x %g", T, E);
+    double M = m->group->n_modules; /* one launch serves the group */
+    add(b, "gate", launch_gate, 0, 4 * T * M * (m->r + E + z), groups, "%g x %g x %g of %u", T, M, E, m->r);
+    add(b, "gate_bwd", launch_gate_bwd, 0, 4 * T * M * (2 * (m->r + E) + 2 * z), groups, "%g x %g x %g of %u", T, M, E, m->r);
     if (b->adapter->masked.buffer)
-        add(b, "dropout of A", launch_dropout, 0, 8 * (m->r + E) * in, 2 * modules, "%g x %g", m->r + E, in);
+        add(b, "dropout of A", launch_dropout, 0, 8 * (m->r + E) * in * modules, 2, "%g x %g x %g", modules, m->r + E, in);
 }
 
 static void add_layer(struct bench_ops *b)
@@ -559,8 +528,9 @@ static void add_layer(struct bench_ops *b)
         T, H, D);
     add(b, "attention_bwd", launch_attention_bwd, 10 * b->pairs * H * D, 4 * T * (2 * qkv + 2 * H * D + 2 * H), L,
         "%g x %g heads of %g", T, H, D);
-    add(b, "rmsnorm", launch_rmsnorm, 0, 8 * T * d, 3 * L + 1, "%g x %g", T, d);
-    add(b, "rmsnorm_bwd", launch_rmsnorm_bwd, 0, 16 * T * d, 2 * L, "%g x %g", T, d);
+    add(b, "rmsnorm", launch_rmsnorm, 0, 8 * T * d, 2 * L + 1, "%g x %g", T, d);
+    add(b, "rmsnorm_bwd", launch_rmsnorm_bwd, 0, 16 * T * d, L, "%g x %g", T, d);
+    add(b, "rmsnorm_bwd and y", launch_rmsnorm_again, 0, 20 * T * d, L, "%g x %g", T, d);
     add(b, "rope", launch_rope, 0, 8 * T * (H + Hk) * D, 2 * L, "%g x %g heads of %g", T, H + Hk, D);
     add(b, "swiglu", launch_swiglu, 0, 12 * T * F, L, "%g x %g", T, F);
     add(b, "swiglu_bwd", launch_swiglu_bwd, 0, 20 * T * F, L, "%g x %g", T, F);

@@ -22,33 +22,56 @@ static bool learns_below(const struct mosld_pass *p, uint32_t l, int group)
     return false;
 }
 
+/* Backward of a group whose x is a norm of the residual stream: adds to dh what reaches the stream. The norm's output is made again on the way
+ * back through the norm, in the place of its gradient, and the stack's gradient comes behind that: unless that one adds to dx, or nothing
+ * goes back that far. */
+static enum rt_status normed_backward(struct mosld_pass *p, uint32_t l, int group, struct op_rmsnorm n, const struct linear_gradient *dy,
+                                      struct rt_error *err)
+{
+    struct rt_device *dev = p->model->dev;
+    struct rt_span dnorm = learns_below(p, l, group) ? p->dnorm : nowhere;
+    bool late = dnorm.buffer && !linear_stack_adds(p);
+    const char *name = group == MOSLD_GROUP_QKV ? "input_layernorm" : "post_attention_layernorm";
+    if (!late && adapts(p, l, group))
+        RT_TRY(IN_MODULE(dev, name, op_rmsnorm(dev, &n, err)));
+    RT_TRY(linear_backward(p, l, group, dy, dnorm, err));
+    if (!late)
+        RT_TRY(linear_backward_stack(p, l, group, n.y, dnorm, err));
+    if (!dnorm.buffer)
+        return RT_OK;
+    n.y = dnorm;
+    struct op_rmsnorm_bwd bwd = {.n = n, .dx = p->dh, .dx_stride = n.cols, .accumulate = true, .again = late && adapts(p, l, group)};
+    RT_TRY(IN_MODULE(dev, name, op_rmsnorm_bwd(dev, &bwd, err)));
+    return late ? linear_backward_stack(p, l, group, dnorm, nowhere, err) : RT_OK;
+}
+
+/* dh, the gradient of the layer's output, gives that of gate and up where something below learns. SwiGLU's output like a norm's above. */
+static enum rt_status down_backward(struct mosld_pass *p, uint32_t l, struct rt_error *err)
+{
+    struct rt_device *dev = p->model->dev;
+    uint32_t d = p->model->config.hidden_size, F = p->model->config.intermediate_size;
+    struct rt_span gu = p->layers[l].gu, dact = learns_below(p, l, MOSLD_GROUP_DOWN) ? p->dact : nowhere;
+    bool late = dact.buffer && !linear_stack_adds(p);
+    if (!late && adapts(p, l, MOSLD_GROUP_DOWN))
+        RT_TRY(IN_MODULE(dev, "act_fn", op_swiglu(dev, gu, p->act, p->T, F, err)));
+    RT_TRY(linear_backward(p, l, MOSLD_GROUP_DOWN, &(struct linear_gradient){p->dh, d, {0}}, dact, err));
+    if (!late)
+        RT_TRY(linear_backward_stack(p, l, MOSLD_GROUP_DOWN, p->act, dact, err));
+    if (!dact.buffer)
+        return RT_OK;
+    RT_TRY(IN_MODULE(dev, "act_fn", op_swiglu_bwd(dev, gu, dact, p->dgu, p->T, F, late && adapts(p, l, MOSLD_GROUP_DOWN), err)));
+    return late ? linear_backward_stack(p, l, MOSLD_GROUP_DOWN, dact, nowhere, err) : RT_OK;
+}
+
 /* dh, the gradient of the layer's output, becomes that of h_mid. */
 static enum rt_status mlp_backward(struct mosld_pass *p, uint32_t l, struct rt_error *err)
 {
-    const struct mosld_layer *w = &p->model->layers[l];
-    struct rt_device *dev = p->model->dev;
-    struct mosld_layer_state *s = &p->layers[l];
-    uint32_t d = p->model->config.hidden_size, F = p->model->config.intermediate_size;
-    if (adapts(p, l, MOSLD_GROUP_DOWN))
-        RT_TRY(IN_MODULE(dev, "act_fn", op_swiglu(dev, s->gu, p->act, p->T, F, err)));
-    struct rt_span dact = learns_below(p, l, MOSLD_GROUP_DOWN) ? p->dact : nowhere;
-    RT_TRY(linear_backward(p, l, MOSLD_GROUP_DOWN, MOSLD_DOWN, p->dh, d, 0, dact, false, err));
-    RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_DOWN, p->act, dact, err));
-    if (!dact.buffer)
+    uint32_t F = p->model->config.intermediate_size;
+    RT_TRY(down_backward(p, l, err));
+    if (!learns_below(p, l, MOSLD_GROUP_DOWN))
         return RT_OK;
-    RT_TRY(IN_MODULE(dev, "act_fn", op_swiglu_bwd(dev, s->gu, p->dact, p->dgu, p->T, F, err)));
-    struct op_rmsnorm n = stream_norm(p, s->h_mid, w->post_norm, p->norm_out, p->T);
-    if (adapts(p, l, MOSLD_GROUP_GATE_UP))
-        RT_TRY(IN_MODULE(dev, "post_attention_layernorm", op_rmsnorm(dev, &n, err)));
-    struct rt_span dnorm = learns_below(p, l, MOSLD_GROUP_GATE_UP) ? p->dnorm : nowhere;
-    RT_TRY(linear_backward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_GATE, p->dgu, 2 * F, 0, dnorm, false, err));
-    RT_TRY(linear_backward(p, l, MOSLD_GROUP_GATE_UP, MOSLD_UP, p->dgu, 2 * F, F, dnorm, true, err));
-    RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_GATE_UP, p->norm_out, dnorm, err));
-    if (!dnorm.buffer)
-        return RT_OK;
-    n.y = p->dnorm;
-    struct op_rmsnorm_bwd bwd = {.n = n, .dx = p->dh, .dx_stride = d, .accumulate = true};
-    return IN_MODULE(dev, "post_attention_layernorm", op_rmsnorm_bwd(dev, &bwd, err));
+    struct op_rmsnorm n = stream_norm(p, p->layers[l].h_mid, p->model->layers[l].post_norm, p->norm_out, p->T);
+    return normed_backward(p, l, MOSLD_GROUP_GATE_UP, n, &(struct linear_gradient){p->dgu, 2 * F, {0, F}}, err);
 }
 
 /* d_o becomes d(q k v) before RoPE. */
@@ -85,26 +108,15 @@ static enum rt_status attention_backward(struct mosld_pass *p, uint32_t l, struc
     struct mosld_layer_state *s = &p->layers[l];
     uint32_t d = c->hidden_size, D = c->head_dim, q = c->num_heads * D, kv = c->num_kv_heads * D, stride = q + 2 * kv;
     struct rt_span d_o = learns_below(p, l, MOSLD_GROUP_O) ? p->d_o : nowhere;
-    RT_TRY(linear_backward(p, l, MOSLD_GROUP_O, MOSLD_O, p->dh, d, 0, d_o, false, err));
-    RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_O, s->o, d_o, err));
+    RT_TRY(linear_backward(p, l, MOSLD_GROUP_O, &(struct linear_gradient){p->dh, d, {0}}, d_o, err));
+    RT_TRY(linear_backward_stack(p, l, MOSLD_GROUP_O, s->o, d_o, err));
     if (!d_o.buffer)
         return RT_OK;
     RT_TRY(IN_MODULE(dev, "attention", unattend(p, l, err)));
     if (c->qk_norm)
         RT_TRY(qk_norm_backward(p, l, err));
     struct op_rmsnorm n = stream_norm(p, s->h_in, p->model->layers[l].input_norm, p->norm_out, p->T);
-    if (adapts(p, l, MOSLD_GROUP_QKV))
-        RT_TRY(IN_MODULE(dev, "input_layernorm", op_rmsnorm(dev, &n, err)));
-    struct rt_span dnorm = learns_below(p, l, MOSLD_GROUP_QKV) ? p->dnorm : nowhere;
-    const uint32_t cols[3] = {0, q, q + kv};
-    for (int i = 0; i < 3; i++)
-        RT_TRY(linear_backward(p, l, MOSLD_GROUP_QKV, (enum mosld_linear)(MOSLD_Q + i), p->dqkv, stride, cols[i], dnorm, i > 0, err));
-    RT_TRY(linear_backward_group(p, l, MOSLD_GROUP_QKV, p->norm_out, dnorm, err));
-    if (!dnorm.buffer)
-        return RT_OK;
-    n.y = p->dnorm;
-    struct op_rmsnorm_bwd bwd = {.n = n, .dx = p->dh, .dx_stride = d, .accumulate = true};
-    return IN_MODULE(dev, "input_layernorm", op_rmsnorm_bwd(dev, &bwd, err));
+    return normed_backward(p, l, MOSLD_GROUP_QKV, n, &(struct linear_gradient){p->dqkv, stride, {0, q, q + kv}}, err);
 }
 
 static enum rt_status layer_backward(struct mosld_pass *p, uint32_t l, struct rt_error *err)
@@ -129,5 +141,10 @@ enum rt_status mosld_backward(struct mosld_pass *p, struct rt_error *err)
             st = layer_backward(p, l, err);
         rt_scope_end(p->model->dev, scope);
     }
+    if (st)
+        return st;
+    unsigned scope = rt_scope_begin(p->model->dev, "dropout", -1);
+    st = linear_end_masks(p, err);
+    rt_scope_end(p->model->dev, scope);
     return st;
 }

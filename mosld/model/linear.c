@@ -55,6 +55,59 @@ static enum rt_status project_dropped(struct mosld_pass *pass, uint32_t layer, s
     return st;
 }
 
+/* ---- gates ---- */
+
+static bool has_router(const struct mosld_adapter_group *g) { return g && g->n_modules && g->modules[0]->experts > 1; }
+
+/* The modules of a group have one rank and one number of experts where they have routers: params.c. */
+static struct op_gate gate_of(const struct mosld_pass *pass, uint32_t layer, int group, struct rt_span z)
+{
+    const struct mosld_adapter *a = pass->adapter;
+    const struct mosld_adapter_group *g = &a->groups[layer][group];
+    const struct mosld_adapter_module *m = g->modules[0];
+    return (struct op_gate){.ul = pass->layers[layer].ul[group], .z = z, .rows = pass->T, .ul_stride = mosld_group_stride(g),
+                            .u_col = m->row, .l_col = m->row + m->r, .r = m->r, .experts = m->experts, .top_k = a->params.top_k,
+                            .modules = g->n_modules, .module_cols = m->r + m->experts, .stats = a->stats,
+                            .stats_offset = m->index * 2 * a->max_experts, .stats_stride = 2 * a->max_experts};
+}
+
+/* Whether one kernel does gate and product, for a few tokens of generation. */
+static bool goes_few(const struct mosld_pass *pass, const struct mosld_adapter_module *m)
+{
+    return pass->params.cache_tokens && op_mixture_few_takes(pass->T, m->r, m->experts);
+}
+
+static enum rt_status make_z(struct mosld_pass *pass, uint32_t layer, int group, bool counts, struct rt_error *err)
+{
+    const struct mosld_adapter_group *g = group_of(pass, layer, group);
+    if (!has_router(g) || goes_few(pass, g->modules[0]))
+        return RT_OK;
+    struct op_gate gate = gate_of(pass, layer, group, pass->z);
+    gate.counts = counts;
+    return op_gate(pass->model->dev, &gate, err);
+}
+
+enum rt_status linear_gates(struct mosld_pass *pass, uint32_t layer, int group, struct rt_error *err)
+{
+    return !adapts(pass, layer, group) ? RT_OK : IN_MODULE(pass->model->dev, "lora_A", make_z(pass, layer, group, false, err));
+}
+
+/* Where a module's z stands: behind the gate, or u itself where there is one expert. */
+struct z_view {
+    struct rt_span span;
+    uint32_t stride, col;
+};
+
+static struct z_view z_of(const struct mosld_pass *pass, const struct mosld_adapter_module *m, struct rt_span ul)
+{
+    uint32_t width = m->experts * m->r;
+    if (m->experts == 1)
+        return (struct z_view){ul, mosld_group_stride(m->group), m->row};
+    return (struct z_view){pass->z, m->group->n_modules * width, m->row / (m->r + m->experts) * width};
+}
+
+/* ---- forward ---- */
+
 static enum rt_status project(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_error *err)
 {
     struct mosld_adapter_group *g = group_of(pass, layer, group);
@@ -65,15 +118,7 @@ static enum rt_status project(struct mosld_pass *pass, uint32_t layer, int group
                                                               .y_stride = mosld_group_stride(g), .rows = pass->T}, err);
     if (!st && drops(pass, MOSLD_DROPOUT_INPUT))
         st = project_dropped(pass, layer, g, x, ul, err);
-    for (uint32_t i = 0; i < g->n_modules && !st && pass->training; i++) {
-        struct mosld_adapter_module *m = g->modules[i];
-        if (m->experts > 1)
-            st = op_router_stats(dev, &(struct op_router_stats){.ul = ul, .stats = pass->adapter->stats, .rows = pass->T,
-                                                                .ul_stride = mosld_group_stride(g), .l_col = m->row + m->r,
-                                                                .experts = m->experts, .top_k = pass->adapter->params.top_k,
-                                                                .stats_offset = m->index * 2 * pass->adapter->max_experts}, err);
-    }
-    return st;
+    return st ? st : make_z(pass, layer, group, pass->training, err);
 }
 
 enum rt_status linear_project(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_error *err)
@@ -81,28 +126,12 @@ enum rt_status linear_project(struct mosld_pass *pass, uint32_t layer, int group
     return !adapts(pass, layer, group) ? RT_OK : IN_MODULE(pass->model->dev, "lora_A", project(pass, layer, group, x, err));
 }
 
-static struct op_gate gate_of(const struct mosld_pass *pass, const struct mosld_adapter_module *m, struct rt_span ul, struct rt_span z)
+/* `modules` of 1: the gate of one of them alone. */
+static struct op_gate gate_alone(const struct mosld_pass *pass, uint32_t layer, int group, const struct mosld_adapter_module *m)
 {
-    return (struct op_gate){.ul = ul, .z = z, .rows = pass->T, .ul_stride = mosld_group_stride(m->group), .u_col = m->row,
-                            .l_col = m->row + m->r, .r = m->r, .experts = m->experts, .top_k = pass->adapter->params.top_k};
-}
-
-/* Where z stands: behind the gate, or u itself where there is one expert. */
-struct z_view {
-    struct rt_span span;
-    uint32_t stride, col;
-};
-
-static enum rt_status make_z(struct mosld_pass *pass, const struct mosld_adapter_module *m, struct rt_span ul, struct z_view *z,
-                             struct rt_error *err)
-{
-    if (m->experts == 1) {
-        *z = (struct z_view){ul, mosld_group_stride(m->group), m->row};
-        return RT_OK;
-    }
-    *z = (struct z_view){pass->z, m->experts * m->r, 0};
-    struct op_gate gate = gate_of(pass, m, ul, pass->z);
-    return op_gate(pass->model->dev, &gate, err);
+    struct op_gate gate = gate_of(pass, layer, group, (struct rt_span){0});
+    gate.u_col = m->row, gate.l_col = m->row + m->r, gate.modules = 1;
+    return gate;
 }
 
 static enum rt_status module_forward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span x,
@@ -116,16 +145,15 @@ static enum rt_status module_forward(struct mosld_pass *pass, uint32_t layer, in
     if (!m)
         return op_matmul_nt(dev, &product, err);
     struct op_weight b = mosld_adapter_b(pass->adapter, m);
-    if (pass->params.cache_tokens && op_mixture_few_takes(pass->T, m->r, m->experts)) {
+    if (goes_few(pass, m)) {
         enum rt_status st = op_matmul_nt(dev, &product, err);
         return st ? st : op_mixture_few(dev, &(struct op_mixture_few){
-            .gate = gate_of(pass, m, pass->layers[layer].ul[group], (struct rt_span){0}), .b = op_weight_chunk(&b, 0)->span, .y = out->y,
+            .gate = gate_alone(pass, layer, group, m), .b = op_weight_chunk(&b, 0)->span, .y = out->y,
             .cols = m->d_out, .y_stride = out->stride, .y_col = out->col, .scale = (float)m->scale}, err);
     }
-    struct z_view z;
-    enum rt_status st = make_z(pass, m, pass->layers[layer].ul[group], &z, err);
-    return st ? st : op_linear_nt(dev, &(struct op_linear){.m = product, .z = z.span, .z_stride = z.stride, .z_col = z.col, .b = &b,
-                                                           .scale = (float)m->scale}, err);
+    struct z_view z = z_of(pass, m, pass->layers[layer].ul[group]);
+    return op_linear_nt(dev, &(struct op_linear){.m = product, .z = z.span, .z_stride = z.stride, .z_col = z.col, .b = &b,
+                                                 .scale = (float)m->scale}, err);
 }
 
 enum rt_status linear_forward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span x,
@@ -228,8 +256,7 @@ static enum rt_status forward_group(struct mosld_pass *pass, uint32_t layer, int
         if (op_linear_few_takes(pass->model->dev, &few))
             return IN_MODULE(pass->model->dev, members[group].name, op_linear_few(pass->model->dev, &few, err));
     }
-    if (!again)
-        RT_TRY(linear_project(pass, layer, group, x, err));
+    RT_TRY(again ? linear_gates(pass, layer, group, err) : linear_project(pass, layer, group, x, err));
     for (uint32_t i = 0; i < members[group].n; i++)
         RT_TRY(linear_forward(pass, layer, group, members[group].first + i, x, &out[i], err));
     return RT_OK;
@@ -242,6 +269,8 @@ enum rt_status linear_forward_group(struct mosld_pass *pass, uint32_t layer, int
     return add_adapters(pass, layer, group, x, out, err);
 }
 
+/* ---- backward ---- */
+
 /* The factor in front of f_e in dloss/dp: coef * E / (routers * micro-steps * T); 0 where the balance loss does not act. */
 static float balance_of(const struct mosld_pass *pass, const struct mosld_adapter_module *m)
 {
@@ -252,88 +281,92 @@ static float balance_of(const struct mosld_pass *pass, const struct mosld_adapte
     return (float)(a->params.router_aux_loss_coef * m->experts / ((double)routers * pass->micro_steps * pass->T));
 }
 
-static enum rt_status adapter_backward(struct mosld_pass *pass, const struct mosld_adapter_module *m, struct rt_span ul, struct rt_span dy,
-                                       uint32_t dy_stride, uint32_t dy_col, struct rt_error *err)
+/* dz = s dy Bcat of a module; with one expert that is du. */
+static enum rt_status z_gradient(struct mosld_pass *pass, const struct mosld_adapter_module *m, struct rt_span dy, uint32_t stride, uint32_t col,
+                                 struct rt_error *err)
 {
-    struct rt_device *dev = pass->model->dev;
-    struct mosld_adapter *a = pass->adapter;
-    float scale = (float)m->scale;
-    struct op_weight b = mosld_adapter_b(a, m);
-    struct z_view z;
-    enum rt_status st = make_z(pass, m, ul, &z, err);
-    if (!st) /* dB_e = s dy^T (g_e u), all experts at once */
-        st = op_matmul_tn(dev, &(struct op_matmul_tn){.x = dy, .x_stride = dy_stride, .x_col = dy_col, .y = z.span, .y_stride = z.stride,
-                                                      .y_col = z.col, .w = mosld_adapter_part(a->gradient, m->b_offset, (uint64_t)b.rows * b.cols),
-                                                      .a = b.rows, .b = b.cols, .rows = pass->T, .scale = scale, .accumulate = true,
-                                                      .parts = pass->parts}, err);
-    if (st)
-        return st;
-    uint32_t stride = mosld_group_stride(m->group);
-    if (m->experts == 1)
-        return op_matmul_nn(dev, &(struct op_matmul){.x = dy, .x_stride = dy_stride, .x_col = dy_col, .w = &b, .y = pass->dul,
-                                                     .y_stride = stride, .y_col = m->row, .rows = pass->T, .scale = scale}, err);
-    st = op_matmul_nn(dev, &(struct op_matmul){.x = dy, .x_stride = dy_stride, .x_col = dy_col, .w = &b, .y = pass->dz,
-                                               .y_stride = b.cols, .rows = pass->T, .scale = scale}, err);
-    if (st)
-        return st;
-    struct op_gate_bwd bwd = {.g = gate_of(pass, m, ul, pass->dz), .dul = pass->dul, .stats = a->stats,
-                              .stats_offset = m->index * 2 * a->max_experts, .balance = balance_of(pass, m)};
-    return op_gate_bwd(dev, &bwd, err);
+    struct op_weight b = mosld_adapter_b(pass->adapter, m);
+    struct z_view to = z_of(pass, m, pass->dul);
+    return op_matmul_nn(pass->model->dev, &(struct op_matmul){.x = dy, .x_stride = stride, .x_col = col, .w = &b, .y = to.span,
+                                                              .y_stride = to.stride, .y_col = to.col, .rows = pass->T,
+                                                              .scale = (float)m->scale}, err);
 }
 
-/* Whether this is the module whose dx brings the whole group's dul [A ; Wg] with it: the last, when all of dul is made. With
- * dropout on the input, each A reads an x of its own: dropped_gradient. */
-static bool brings_tail(const struct mosld_pass *pass, const struct mosld_adapter_group *g, enum mosld_linear linear)
+/* dB_e = s dy^T (g_e u), all experts at once. */
+static enum rt_status b_gradient(struct mosld_pass *pass, const struct mosld_adapter_module *m, struct rt_span ul, struct rt_span dy,
+                                 uint32_t stride, uint32_t col, struct rt_error *err)
 {
-    bool last = linear == MOSLD_V || linear == MOSLD_O || linear == MOSLD_UP || linear == MOSLD_DOWN;
-    return last && g && g->n_modules && !drops(pass, MOSLD_DROPOUT_INPUT);
+    uint32_t width = m->experts * m->r;
+    struct z_view z = z_of(pass, m, ul);
+    return op_matmul_tn(pass->model->dev, &(struct op_matmul_tn){
+        .x = dy, .x_stride = stride, .x_col = col, .y = z.span, .y_stride = z.stride, .y_col = z.col, .a = m->d_out, .b = width,
+        .w = mosld_adapter_part(pass->adapter->gradient, m->b_offset, (uint64_t)m->d_out * width), .rows = pass->T,
+        .scale = (float)m->scale, .accumulate = true, .parts = pass->parts}, err);
 }
 
-static enum rt_status module_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,
-                                      uint32_t dy_stride, uint32_t dy_col, struct rt_span dx, bool accumulate, struct rt_error *err)
+static uint32_t col_of(const struct mosld_adapter_module *m, int group, const struct linear_gradient *dy)
 {
-    struct rt_device *dev = pass->model->dev;
-    struct mosld_adapter_module *m = module_of(pass, layer, group, linear);
-    enum rt_status st = m ? adapter_backward(pass, m, pass->layers[layer].ul[group], dy, dy_stride, dy_col, err) : RT_OK;
-    if (st || !dx.buffer)
-        return st;
-    const struct op_weight *w = &pass->model->layers[layer].linear[linear];
-    struct op_matmul product = {.x = dy, .x_stride = dy_stride, .x_col = dy_col, .w = w, .y = dx, .y_stride = w->cols, .rows = pass->T,
-                                .add = accumulate ? OP_ADD_SELF : OP_ADD_NONE, .parts = pass->parts};
+    return dy->col[m->linear - members[group].first];
+}
+
+/* dul, and dB. The gates' backward turns dz into z, so dB comes behind it. */
+static enum rt_status adapter_backward(struct mosld_pass *pass, uint32_t layer, int group, const struct linear_gradient *dy, struct rt_error *err)
+{
     struct mosld_adapter_group *g = group_of(pass, layer, group);
-    if (!brings_tail(pass, g, linear))
+    struct rt_span ul = pass->layers[layer].ul[group];
+    struct rt_device *dev = pass->model->dev;
+    for (uint32_t i = 0; i < g->n_modules; i++) {
+        const struct mosld_adapter_module *m = g->modules[i];
+        RT_TRY(IN_MODULE(dev, mosld_linear_names[m->linear], z_gradient(pass, m, dy->dy, dy->stride, col_of(m, group, dy), err)));
+    }
+    if (has_router(g)) {
+        struct op_gate_bwd bwd = {.g = gate_of(pass, layer, group, pass->z), .dul = pass->dul, .balance = balance_of(pass, g->modules[0])};
+        RT_TRY(IN_MODULE(dev, "lora_A", op_gate_bwd(dev, &bwd, err)));
+    }
+    for (uint32_t i = 0; i < g->n_modules; i++) {
+        const struct mosld_adapter_module *m = g->modules[i];
+        RT_TRY(IN_MODULE(dev, mosld_linear_names[m->linear], b_gradient(pass, m, ul, dy->dy, dy->stride, col_of(m, group, dy), err)));
+    }
+    return RT_OK;
+}
+
+/* dx (+)= dy W0 of one module. The last brings the whole group's dul [A ; Wg] with it. With dropout on the input, each A reads an x of its
+ * own: dropped_gradient. */
+static enum rt_status input_gradient(struct mosld_pass *pass, uint32_t layer, int group, uint32_t i, const struct linear_gradient *dy,
+                                     struct rt_span dx, struct rt_error *err)
+{
+    struct rt_device *dev = pass->model->dev;
+    const struct op_weight *w = &pass->model->layers[layer].linear[members[group].first + i];
+    struct op_matmul product = {.x = dy->dy, .x_stride = dy->stride, .x_col = dy->col[i], .w = w, .y = dx, .y_stride = w->cols, .rows = pass->T,
+                                .add = i ? OP_ADD_SELF : OP_ADD_NONE, .parts = pass->parts};
+    if (!adapts(pass, layer, group) || i + 1 < members[group].n || drops(pass, MOSLD_DROPOUT_INPUT))
         return op_matmul_nn(dev, &product, err);
+    struct mosld_adapter_group *g = group_of(pass, layer, group);
     struct op_weight stack = stack_of(pass, g);
     return op_linear_nn(dev, &(struct op_linear){.m = product, .z = pass->dul, .z_stride = mosld_group_stride(g), .b = &stack}, err);
 }
 
-enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int group, enum mosld_linear linear, struct rt_span dy,
-                               uint32_t dy_stride, uint32_t dy_col, struct rt_span dx, bool accumulate, struct rt_error *err)
+enum rt_status linear_backward(struct mosld_pass *pass, uint32_t layer, int group, const struct linear_gradient *dy, struct rt_span dx,
+                               struct rt_error *err)
 {
-    return IN_MODULE(pass->model->dev, mosld_linear_names[linear], module_backward(pass, layer, group, linear, dy, dy_stride, dy_col, dx, accumulate, err));
+    if (adapts(pass, layer, group))
+        RT_TRY(adapter_backward(pass, layer, group, dy, err));
+    for (uint32_t i = 0; dx.buffer && i < members[group].n; i++)
+        RT_TRY(IN_MODULE(pass->model->dev, mosld_linear_names[members[group].first + i], input_gradient(pass, layer, group, i, dy, dx, err)));
+    return RT_OK;
 }
 
-/* The stack's gradient, for columns [row, row + rows) of dul, from x: straight into the gradient vector where A is used as it is. */
+/* The stack's gradient from dul and x: straight into the gradient vector where A is used as it is; else in the place of the masked stack, which
+ * nothing of this micro-step reads any more, until linear_end_masks. */
 static enum rt_status stack_gradient(struct mosld_pass *pass, struct mosld_adapter_group *g, struct rt_span x, struct rt_error *err)
 {
-    struct rt_device *dev = pass->model->dev;
     struct mosld_adapter *a = pass->adapter;
     bool masked = drops(pass, MOSLD_DROPOUT_A);
-    struct rt_span to = masked ? pass->dstack : mosld_adapter_part(a->gradient, g->offset, (uint64_t)g->rows * g->d_in);
-    enum rt_status st = op_matmul_tn(dev, &(struct op_matmul_tn){.x = pass->dul, .x_stride = mosld_group_stride(g), .y = x, .y_stride = g->d_in,
-                                                                 .w = to, .a = g->rows, .b = g->d_in, .rows = pass->T, .accumulate = !masked,
-                                                                 .parts = pass->parts}, err);
-    for (uint32_t i = 0; i < g->n_modules && masked && !st; i++) {
-        struct mosld_adapter_module *m = g->modules[i];
-        uint32_t offset = m->row * m->d_in;
-        uint64_t n = (uint64_t)g->rows * g->d_in;
-        st = op_dropout_weights(dev, &(struct op_dropout_weights){
-            .x = pass->dstack, .x_offset = offset, .y = mosld_adapter_part(a->gradient, g->offset, n), .y_offset = offset,
-            .mask = a->given_mask ? mosld_adapter_part(a->mask, g->masked_offset, n) : pass->step, .mask_offset = offset, .step = pass->step,
-            .r = m->r, .experts = m->experts > 1 ? m->experts : 0, .cols = m->d_in, .layer = m->layer, .module = m->linear,
-            .given = a->given_mask, .accumulate = true}, err);
-    }
-    return st;
+    uint64_t n = (uint64_t)g->rows * g->d_in;
+    struct rt_span to = masked ? mosld_adapter_part(a->masked, g->masked_offset, n) : mosld_adapter_part(a->gradient, g->offset, n);
+    return op_matmul_tn(pass->model->dev, &(struct op_matmul_tn){
+        .x = pass->dul, .x_stride = mosld_group_stride(g), .y = x, .y_stride = g->d_in, .w = to, .a = g->rows, .b = g->d_in,
+        .rows = pass->T, .accumulate = !masked, .parts = pass->parts}, err);
 }
 
 /* With dropout on the input, A's rows read each module's own dropped x: dA = du^T drop(x), and dx += drop(du A). */
@@ -374,8 +407,9 @@ static enum rt_status dropped_gradient(struct mosld_pass *pass, struct mosld_ada
     return st;
 }
 
-static enum rt_status group_backward(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
-                                     struct rt_error *err)
+bool linear_stack_adds(const struct mosld_pass *pass) { return drops(pass, MOSLD_DROPOUT_INPUT); }
+
+static enum rt_status backward_stack(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx, struct rt_error *err)
 {
     struct mosld_adapter_group *g = group_of(pass, layer, group);
     if (drops(pass, MOSLD_DROPOUT_INPUT))
@@ -383,36 +417,52 @@ static enum rt_status group_backward(struct mosld_pass *pass, uint32_t layer, in
     return stack_gradient(pass, g, x, err);
 }
 
-enum rt_status linear_backward_group(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
+enum rt_status linear_backward_stack(struct mosld_pass *pass, uint32_t layer, int group, struct rt_span x, struct rt_span dx,
                                      struct rt_error *err)
 {
-    return !adapts(pass, layer, group) ? RT_OK : IN_MODULE(pass->model->dev, "lora_A", group_backward(pass, layer, group, x, dx, err));
+    return !adapts(pass, layer, group) ? RT_OK : IN_MODULE(pass->model->dev, "lora_A", backward_stack(pass, layer, group, x, dx, err));
 }
 
-static enum rt_status draw_masks(struct mosld_pass *pass, struct rt_error *err)
+/* With given masks, module by module. */
+static enum rt_status given_masks(struct mosld_pass *pass, bool back, struct rt_error *err)
 {
     struct mosld_adapter *a = pass->adapter;
-    enum rt_status st = RT_OK;
-    if (!a || !drops(pass, MOSLD_DROPOUT_A))
-        return RT_OK;
-    for (uint32_t i = 0; i < a->n_modules && !st; i++) {
+    for (uint32_t i = 0; i < a->n_modules; i++) {
         struct mosld_adapter_module *m = &a->modules[i];
         struct mosld_adapter_group *g = m->group;
         uint64_t n = (uint64_t)g->rows * g->d_in;
         uint32_t offset = m->row * m->d_in;
-        st = op_dropout_weights(pass->model->dev, &(struct op_dropout_weights){
-            .x = mosld_adapter_part(a->values, g->offset, n), .x_offset = offset,
-            .y = mosld_adapter_part(a->masked, g->masked_offset, n), .y_offset = offset,
-            .mask = a->given_mask ? mosld_adapter_part(a->mask, g->masked_offset, n) : pass->step, .mask_offset = offset, .step = pass->step,
-            .r = m->r, .experts = m->experts > 1 ? m->experts : 0, .cols = m->d_in, .layer = m->layer, .module = m->linear,
-            .given = a->given_mask}, err);
+        struct rt_span flat = mosld_adapter_part(back ? a->gradient : a->values, g->offset, n);
+        struct rt_span stack = mosld_adapter_part(a->masked, g->masked_offset, n);
+        RT_TRY(op_dropout_weights(pass->model->dev, &(struct op_dropout_weights){
+            .x = back ? stack : flat, .x_offset = offset, .y = back ? flat : stack, .y_offset = offset,
+            .mask = mosld_adapter_part(a->mask, g->masked_offset, n), .mask_offset = offset, .step = pass->step, .r = m->r,
+            .experts = m->experts > 1 ? m->experts : 0, .cols = m->d_in, .layer = m->layer, .module = m->linear, .given = true,
+            .accumulate = back}, err));
     }
-    return st;
+    return RT_OK;
+}
+
+static enum rt_status masks(struct mosld_pass *pass, bool back, struct rt_error *err)
+{
+    struct mosld_adapter *a = pass->adapter;
+    if (!a || !drops(pass, MOSLD_DROPOUT_A))
+        return RT_OK;
+    if (a->given_mask)
+        return given_masks(pass, back, err);
+    return op_dropout_stacks(pass->model->dev, &(struct op_dropout_stacks){
+        .flat = back ? a->gradient : a->values, .stacks = a->masked, .table = a->masked_table, .step = pass->step, .modules = a->n_modules,
+        .longest = a->masked_longest, .back = back}, err);
 }
 
 enum rt_status linear_draw_masks(struct mosld_pass *pass, struct rt_error *err)
 {
-    return IN_MODULE(pass->model->dev, "lora_A", draw_masks(pass, err));
+    return IN_MODULE(pass->model->dev, "lora_A", masks(pass, false, err));
+}
+
+enum rt_status linear_end_masks(struct mosld_pass *pass, struct rt_error *err)
+{
+    return IN_MODULE(pass->model->dev, "lora_A", masks(pass, true, err));
 }
 
 /* ---- norm and attention ---- */

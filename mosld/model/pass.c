@@ -174,13 +174,19 @@ static uint64_t group_words(const struct mosld_pass *p, uint32_t layer, int grou
     return most;
 }
 
+/* Words of z of the group that needs most. */
 static uint64_t z_words(const struct mosld_pass *p)
 {
     uint64_t most = 0;
     for (uint32_t i = 0; i <= p->params.n_adapters; i++) {
         const struct mosld_adapter *a = i < p->params.n_adapters ? p->params.adapters[i] : p->adapter;
-        uint64_t n = a && mosld_has_router(&a->params) ? (uint64_t)a->max_experts * a->params.r : 0;
-        most = n > most ? n : most;
+        for (uint32_t l = 0; a && l < a->layers; l++)
+            for (int g = 0; g < MOSLD_GROUPS; g++) {
+                const struct mosld_adapter_group *group = &a->groups[l][g];
+                const struct mosld_adapter_module *m = group->n_modules ? group->modules[0] : NULL;
+                uint64_t n = m && m->experts > 1 ? (uint64_t)group->n_modules * m->experts * m->r : 0;
+                most = n > most ? n : most;
+            }
     }
     return most;
 }
@@ -273,7 +279,7 @@ static void ask_scratch(struct asking *a, struct mosld_pass *p)
     ask(a, "step", &p->step, STEP_WORDS, 1);
     ask(a, "losses", &p->loss, n, 2);
     lay_out_slots(a, p);
-    ask(a, "z", &p->z, T, z_words(p));
+    ask(a, "z and its gradient", &p->z, T, z_words(p));
     if (p->params.cache_tokens)
         ask(a, "places in the cache", &p->where, p->first_table + (uint64_t)p->table_words * p->params.slots, 1);
     if (!p->trained)
@@ -281,10 +287,6 @@ static void ask_scratch(struct asking *a, struct mosld_pass *p)
     ask(a, "gradient of the residual", &p->dh, T, c->hidden_size);
     ask(a, "parts of sums", &p->parts, op_matmul_parts_bytes(p->model->dev) / 4, 1);
     ask(a, "gradient of u and l", &p->dul, T, (ad->max_rows + 3) & ~3u);
-    if (mosld_has_router(&ad->params))
-        ask(a, "gradient of z", &p->dz, T, (uint64_t)ad->max_experts * ad->params.r);
-    if (ad->masked.buffer || ad->given_mask || ad->params.dropout_on == MOSLD_DROPOUT_A)
-        ask(a, "gradient of dropped A", &p->dstack, ad->max_rows, widest_input(c));
     if (ad->params.dropout_on == MOSLD_DROPOUT_INPUT && ad->params.dropout > 0)
         ask(a, "dropped input", &p->dropped, T, widest_input(c));
 }

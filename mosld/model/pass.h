@@ -79,9 +79,9 @@ struct mosld_pass {
     uint32_t trained;                                    /* layers from the lowest adapter up; 0: does not train */
     uint32_t sharing;                                    /* layers [0, sharing) share the set of layer 0 */
     uint32_t standing;                                   /* the layer whose activations are in that set */
-    struct rt_span norm_out, act, z;                     /* scratch: [T, d], [T, F], [T, E r] */
+    struct rt_span norm_out, act, z;                     /* scratch: [T, d], [T, F]; a group's [T, modules, E r], in backward first its gradient */
     struct rt_span picked, picked_norm, logits, loss;    /* [targets, d] twice, [slice, V], words [targets, 2] */
-    struct rt_span dh, dnorm, dact, dgu, d_o, dqkv, dz, dul, dstack, dpicked; /* training */
+    struct rt_span dh, dnorm, dact, dgu, d_o, dqkv, dul, dpicked; /* training */
     struct rt_span parts; /* training: of sums that are split over workgroups (op_matmul_parts_bytes) */
     struct rt_span dropped;                              /* [T, d_in] of dropout on the input */
     struct rt_span step;                                 /* the step block, shaders/step.h */

@@ -6,6 +6,7 @@
  * mask_i is 1 where word i % 4 of the Philox block of counter (i / 4, module, layer, site) is below (1 - p) 2^32, else
  * 0, or is given. The op is linear in x with a diagonal matrix, so backward is the same op on the gradient. p and the
  * key stand in the step block; p = 0 draws nothing. A given mask is a f32 factor, divided by 1 - p as a drawn one. */
+#include "mosld/ops/dropout_parts.h"
 #include "mosld/ops/mixture.h"
 #include "mosld/ops/op.h"
 #include "mosld/ops/philox.h"
@@ -31,7 +32,7 @@ static double ref_mask(const struct dropout_push *p, const uint32_t *step, doubl
     return words[i % 4] < (uint32_t)((1 - drop) * 4294967296.0);
 }
 
-static void dropout_ref(void *const *bindings, const void *push)
+void dropout_ref(void *const *bindings, const void *push)
 {
     const struct dropout_push *p = push;
     const double *x = (const double *)bindings[X] + p->x_offset,
@@ -107,7 +108,7 @@ static void dropout_item(void *arg, int item, int worker)
     (void)worker;
 }
 
-static void dropout_host(struct rt_device *dev, void *const *bindings, const void *push)
+void dropout_host(struct rt_device *dev, void *const *bindings, const void *push)
 {
     const struct dropout_push *p = push;
     const uint32_t *step = bindings[STEP];

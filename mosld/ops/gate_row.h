@@ -49,7 +49,15 @@ HOST_INLINE void gate_row(const float *l, uint32_t E, uint32_t k, float *g, floa
 /* The same in double. */
 void gate_row_ref(const double *l, uint32_t E, uint32_t k, double *g, double *p);
 
-/* RT_USAGE when the number of experts is not in 1 .. MOSLD_MAX_EXPERTS or no expert is to be kept. */
+#define GATE_MAX_MODULES 3 /* of a group: q, k and v */
+
+/* RT_USAGE when the number of experts is not in 1 .. MOSLD_MAX_EXPERTS, no expert is to be kept, or (of a group) there are too many modules. */
 enum rt_status gate_check(const char *op, uint32_t experts, uint32_t top_k, struct rt_error *err);
+enum rt_status gate_check_group(const char *op, const struct op_gate *g, struct rt_error *err);
+
+/* What gate.c and gate_bwd.c share: the parameters, and a grid of a few pairs of token and module a group of 64. */
+struct gate_push;
+struct gate_push gate_push_of(const struct op_gate *g);
+void gate_grid(const void *push, uint32_t groups[3]);
 
 #endif

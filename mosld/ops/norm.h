@@ -18,12 +18,13 @@ struct op_rmsnorm {
 enum rt_status op_rmsnorm(struct rt_device *dev, const struct op_rmsnorm *n, struct rt_error *err);
 
 /* dx has the shape, stride and col given here. accumulate: dx is added to (the residual stream brings it a second gradient), else
- * set. dx may be y itself when strides and cols are the same and accumulate is false. */
+ * set. dx may be y itself when strides and cols are the same and accumulate is false. again: n.y holds dy before, and the norm's output behind it, for
+ * who needs that a second time; dx is another matrix then. */
 struct op_rmsnorm_bwd {
     struct op_rmsnorm n;
     struct rt_span dx;
     uint32_t dx_stride, dx_col;
-    bool accumulate;
+    bool accumulate, again;
 };
 enum rt_status op_rmsnorm_bwd(struct rt_device *dev, const struct op_rmsnorm_bwd *b, struct rt_error *err);
 

@@ -5,7 +5,8 @@
  *     dx = r (dy w - x r^2 mean_c(dy w x)),   added to what dx holds, or set
  *
  * For each of rows x heads groups of `cols` neighbours; w: [cols], frozen. The backward pass makes r again from x
- * rather than keep it: x is read in any case, and so it binds four buffers. */
+ * rather than keep it: x is read in any case, and so it binds four buffers. Having x, r and w, it can leave y in the place of dy (`again`),
+ * which the adapter's gradient reads: a pass over x less than making y beforehand. */
 #include "mosld/ops/norm.h"
 
 #include "mosld/ops/host_lanes.h"
@@ -46,12 +47,14 @@ static void rmsnorm_bwd_ref(void *const *b, const void *push)
     for (size_t i = 0; i < (size_t)p->rows * p->heads; i++) {
         size_t row = i / p->heads, col = i % p->heads * p->cols;
         const double *x = (double *)b[X] + row * p->x_stride + p->x_col + col, *w = b[W];
-        const double *dy = (double *)b[Y] + row * p->y_stride + p->y_col + col;
+        double *dy = (double *)b[Y] + row * p->y_stride + p->y_col + col;
         double *dx = (double *)b[DX] + row * p->dx_stride + p->dx_col + col, r = ref_scale(x, p), mean = 0;
         for (size_t c = 0; c < p->cols; c++)
             mean += dy[c] * w[c] * x[c] / p->cols;
         for (size_t c = 0; c < p->cols; c++)
             dx[c] = (p->accumulate ? dx[c] : 0) + r * (dy[c] * w[c] - x[c] * r * r * mean);
+        for (size_t c = 0; p->again && c < p->cols; c++)
+            dy[c] = x[c] * r * w[c];
     }
 }
 
@@ -74,9 +77,9 @@ MOSLD_CLONES static void forward_group(const float *x, const float *w, float *y,
         y[c] = x[c] * r * w[c];
 }
 
-MOSLD_CLONES static void backward_group(const float *x, const float *w, const float *dy, float *dx, size_t n, float eps,
-                                        bool keep)
+MOSLD_CLONES static void backward_group(const struct rmsnorm_push *p, const float *x, const float *w, float *dy, float *dx)
 {
+    size_t n = p->cols;
     lanes16 squares = {0}, products = {0};
     float s = 0, q = 0;
     size_t c = 0;
@@ -89,17 +92,21 @@ MOSLD_CLONES static void backward_group(const float *x, const float *w, const fl
         s += x[c] * x[c];
         q += dy[c] * w[c] * x[c];
     }
-    float r = 1.0f / sqrtf((lanes16_sum(&squares) + s) / (float)n + eps);
+    float r = 1.0f / sqrtf((lanes16_sum(&squares) + s) / (float)n + p->eps);
     float k = r * r * ((lanes16_sum(&products) + q) / (float)n);
     for (c = 0; c + LANES16 <= n; c += LANES16) {
         lanes16 d = r * (*(const lanes16 *)(dy + c) * *(const lanes16 *)(w + c) - *(const lanes16 *)(x + c) * k);
-        if (keep)
+        if (p->accumulate)
             d += *(const lanes16 *)(dx + c);
+        if (p->again)
+            *(lanes16 *)(dy + c) = *(const lanes16 *)(x + c) * r * *(const lanes16 *)(w + c);
         *(lanes16 *)(dx + c) = d;
     }
     for (; c < n; c++) {
         float d = r * (dy[c] * w[c] - x[c] * k);
-        dx[c] = keep ? dx[c] + d : d;
+        if (p->again)
+            dy[c] = x[c] * r * w[c];
+        dx[c] = p->accumulate ? dx[c] + d : d;
     }
 }
 
@@ -114,8 +121,7 @@ static void norm_item(void *arg, int item, int worker)
             const float *x = job->x + row * p->x_stride + p->x_col + col;
             float *y = job->y + row * p->y_stride + p->y_col + col;
             if (job->dx)
-                backward_group(x, job->w, y, job->dx + row * p->dx_stride + p->dx_col + col, p->cols, p->eps,
-                               p->accumulate != 0);
+                backward_group(p, x, job->w, y, job->dx + row * p->dx_stride + p->dx_col + col);
             else
                 forward_group(x, job->w, y, p->cols, p->eps);
         }
@@ -151,7 +157,7 @@ static const struct op_kernel backward_kernel = {
     .kernel = {"rmsnorm_bwd",
                sizeof(struct rmsnorm_push),
                4,
-               {{"x", RT_READ}, {"w", RT_READ}, {"dy", RT_READ}, {"dx", RT_READ_WRITE_BY_GROUPS}}},
+               {{"x", RT_READ}, {"w", RT_READ}, {"dy", RT_READ_WRITE_BY_GROUPS}, {"dx", RT_READ_WRITE_BY_GROUPS}}},
     .map = {X, W, Y, DX},
     .grid = group_a_head,
 };
@@ -184,7 +190,7 @@ static const struct op_variant rmsnorm_bwd_variants[] = {
 static double rmsnorm_bwd_bytes(const void *push)
 {
     const struct rmsnorm_push *p = push;
-    return (p->accumulate ? 16.0 : 12.0) * p->rows * p->heads * p->cols;
+    return 4.0 * (3 + (p->accumulate != 0) + (p->again != 0)) * p->rows * p->heads * p->cols;
 }
 
 const struct op op_rmsnorm_bwd_desc = {
@@ -192,7 +198,7 @@ const struct op op_rmsnorm_bwd_desc = {
     .n_bindings = 4,
     .bindings = {{"x", RT_READ, OP_F32},
                  {"w", RT_READ, OP_F32},
-                 {"dy", RT_READ, OP_F32},
+                 {"dy", RT_READ_WRITE, OP_F32},
                  {"dx", RT_READ_WRITE, OP_F32}},
     .push_size = sizeof(struct rmsnorm_push),
     .ref = rmsnorm_bwd_ref,
@@ -245,6 +251,6 @@ enum rt_status op_rmsnorm_bwd(struct rt_device *dev, const struct op_rmsnorm_bwd
     if (st || n->rows == 0 || n->heads == 0 || n->cols == 0)
         return st;
     struct rmsnorm_push p = push_of(n);
-    p.dx_stride = b->dx_stride, p.dx_col = b->dx_col, p.accumulate = b->accumulate;
+    p.dx_stride = b->dx_stride, p.dx_col = b->dx_col, p.accumulate = b->accumulate, p.again = b->again;
     return op_launch(dev, &op_rmsnorm_bwd_desc, (struct rt_span[]){n->x, n->w, n->y, b->dx}, &p, err);
 }

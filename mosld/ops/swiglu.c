@@ -5,7 +5,7 @@
  *     dg = dh u s (1 + g (1 - s))
  *
  * gu, dgu: [T, 2 F], gate then up. h, dh: [T, F]. Bound by memory on every device: one pass over the words, no
- * intermediate. */
+ * intermediate. Backward can leave h in the place of dh (`again`), which the adapter's gradient reads. */
 #include "mosld/ops/swiglu.h"
 
 #include "mosld/ops/host_lanes.h"
@@ -38,14 +38,16 @@ static void swiglu_ref(void *const *b, const void *push)
 static void swiglu_bwd_ref(void *const *b, const void *push)
 {
     const struct swiglu_push *p = push;
-    const double *gu = b[BWD_GU], *dh = b[BWD_DH];
-    double *dgu = b[BWD_DGU];
+    const double *gu = b[BWD_GU];
+    double *dgu = b[BWD_DGU], *dh = b[BWD_DH];
     for (size_t t = 0; t < p->T; t++)
         for (size_t f = 0; f < p->F; f++) {
             size_t at = t * 2 * p->F + f;
             double g = gu[at], u = gu[at + p->F], d = dh[t * p->F + f], s = 1 / (1 + exp(-g));
             dgu[at] = d * u * s * (1 + g * (1 - s));
             dgu[at + p->F] = d * g * s;
+            if (p->again)
+                dh[t * p->F + f] = g * s * u;
         }
 }
 
@@ -53,8 +55,8 @@ static void swiglu_bwd_ref(void *const *b, const void *push)
 
 struct swiglu_job {
     const struct swiglu_push *p;
-    const float *gu, *dh;
-    float *out;
+    const float *gu;
+    float *dh, *out;
     uint32_t rows_item;
 };
 
@@ -79,6 +81,17 @@ MOSLD_CLONES static void backward_row(const float *restrict g, const float *rest
     }
 }
 
+MOSLD_CLONES static void backward_row_again(const float *restrict g, const float *restrict u, float *restrict dh,
+                                            float *restrict dg, float *restrict du, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float s = 1.0f / (1.0f + host_exp(-g[i])), ds = dh[i] * s;
+        dg[i] = ds * u[i] * (1.0f + g[i] * (1.0f - s));
+        du[i] = ds * g[i];
+        dh[i] = g[i] * s * u[i];
+    }
+}
+
 static void swiglu_item(void *arg, int item, int worker)
 {
     (void)worker;
@@ -86,7 +99,9 @@ static void swiglu_item(void *arg, int item, int worker)
     size_t F = job->p->F, T = job->p->T, first = (size_t)item * job->rows_item;
     for (size_t t = first; t < T && t < first + job->rows_item; t++) {
         const float *g = job->gu + t * 2 * F;
-        if (job->dh)
+        if (job->dh && job->p->again)
+            backward_row_again(g, g + F, job->dh + t * F, job->out + t * 2 * F, job->out + t * 2 * F + F, F);
+        else if (job->dh)
             backward_row(g, g + F, job->dh + t * F, job->out + t * 2 * F, job->out + t * 2 * F + F, F);
         else
             forward_row(g, g + F, job->out + t * F, F);
@@ -126,7 +141,7 @@ static void grid4(const void *push, uint32_t groups[3]) { grid_of(push, 4, group
     }
 #define BACKWARD(variant, grid_fn)                                                                                     \
     {                                                                                                                  \
-        .kernel = {variant, sizeof(struct swiglu_push), 3, {{"gu", RT_READ}, {"dh", RT_READ}, {"dgu", RT_WRITE_BY_GROUPS}}},     \
+        .kernel = {variant, sizeof(struct swiglu_push), 3, {{"gu", RT_READ}, {"dh", RT_READ_WRITE_BY_GROUPS}, {"dgu", RT_WRITE_BY_GROUPS}}},     \
         .map = {BWD_GU, BWD_DH, BWD_DGU}, .grid = grid_fn                                                              \
     }
 static const struct op_kernel forward4 = FORWARD("swiglu.vec4", grid4), forward1 = FORWARD("swiglu", grid1);
@@ -162,13 +177,13 @@ static const struct op_variant swiglu_bwd_variants[] = {
 static double swiglu_bwd_bytes(const void *push)
 {
     const struct swiglu_push *p = push;
-    return 20.0 * p->T * p->F;
+    return (p->again ? 24.0 : 20.0) * p->T * p->F;
 }
 
 const struct op op_swiglu_bwd_desc = {
     .name = "swiglu_bwd",
     .n_bindings = 3,
-    .bindings = {{"gu", RT_READ, OP_F32}, {"dh", RT_READ, OP_F32}, {"dgu", RT_WRITE, OP_F32}},
+    .bindings = {{"gu", RT_READ, OP_F32}, {"dh", RT_READ_WRITE, OP_F32}, {"dgu", RT_WRITE, OP_F32}},
     .push_size = sizeof(struct swiglu_push),
     .ref = swiglu_bwd_ref,
     .bytes = swiglu_bwd_bytes,
@@ -185,11 +200,11 @@ enum rt_status op_swiglu(struct rt_device *dev, struct rt_span gu, struct rt_spa
         st = op_check_rows("swiglu", "h", h, T, F, 0, F, err);
     return st || T == 0 || F == 0
                ? st
-               : op_launch(dev, &op_swiglu_desc, (struct rt_span[]){gu, h}, &(struct swiglu_push){T, F}, err);
+               : op_launch(dev, &op_swiglu_desc, (struct rt_span[]){gu, h}, &(struct swiglu_push){.T = T, .F = F}, err);
 }
 
 enum rt_status op_swiglu_bwd(struct rt_device *dev, struct rt_span gu, struct rt_span dh, struct rt_span dgu,
-                             uint32_t T, uint32_t F, struct rt_error *err)
+                             uint32_t T, uint32_t F, bool again, struct rt_error *err)
 {
     uint32_t wide = op_row_words(2ull * F);
     enum rt_status st = op_check_rows("swiglu_bwd", "gu", gu, T, wide, 0, wide, err);
@@ -199,5 +214,5 @@ enum rt_status op_swiglu_bwd(struct rt_device *dev, struct rt_span gu, struct rt
         st = op_check_rows("swiglu_bwd", "dgu", dgu, T, wide, 0, wide, err);
     return st || T == 0 || F == 0
                ? st
-               : op_launch(dev, &op_swiglu_bwd_desc, (struct rt_span[]){gu, dh, dgu}, &(struct swiglu_push){T, F}, err);
+               : op_launch(dev, &op_swiglu_bwd_desc, (struct rt_span[]){gu, dh, dgu}, &(struct swiglu_push){T, F, again}, err);
 }

@@ -10,6 +10,7 @@
     X(attention_slots) \
     X(cross_entropy) \
     X(dropout) \
+    X(dropout_stacks) \
     X(embedding) \
     X(gate) \
     X(gate_bwd) \
@@ -26,7 +27,6 @@
     X(rmsnorm) \
     X(rmsnorm_bwd) \
     X(rope) \
-    X(router_stats) \
     X(swiglu) \
     X(swiglu_bwd) \
     X(gather_rows) \

@@ -8,6 +8,7 @@
 #include "mosld/ops/optim.h"
 #include "shaders/cross_entropy.h"
 #include "shaders/dropout.h"
+#include "shaders/dropout_stacks.h"
 #include "shaders/embedding.h"
 #include "shaders/gate.h"
 #include "shaders/linear_few.h"
@@ -271,18 +272,21 @@ static bool make_slots(struct tune_case *c, uint32_t class_, uint32_t which, boo
 
 static struct gate_push gate_of(bool large)
 {
-    return (struct gate_push){.rows = large ? 512 : 33, .ul_stride = 40, .u_col = 0, .l_col = 8, .r = 8, .experts = 8, .top_k = 2, .stats_offset = 3};
+    return (struct gate_push){.rows = large ? 512 : 33, .ul_stride = 40, .u_col = 0, .l_col = 8, .r = 8, .experts = 8, .top_k = 2, .modules = 2, .module_cols = 16, .stats_offset = 3,
+                              .stats_stride = 16};
 }
 
 static bool make_gate(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
     struct gate_push p = gate_of(large);
     (void)class_;
+    p.counts = which;
     set_push(c, &p, sizeof p);
     c->b[0].n = (uint64_t)p.rows * p.ul_stride;
-    c->b[1].n = (uint64_t)p.rows * p.experts * p.r;
-    snprintf(c->label, sizeof c->label, "%u x %u of %u", p.rows, p.experts, p.r);
-    return which == 0;
+    c->b[1].n = (uint64_t)p.rows * p.modules * p.experts * p.r;
+    c->b[2].n = which ? p.stats_offset + (uint64_t)p.modules * p.stats_stride : 1;
+    snprintf(c->label, sizeof c->label, "%u x %u x %u of %u%s", p.rows, p.modules, p.experts, p.r, which ? ", counted" : "");
+    return which < 2;
 }
 
 static bool make_mixture_few(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
@@ -326,21 +330,10 @@ static bool make_gate_bwd(struct tune_case *c, uint32_t class_, uint32_t which, 
     p.balance = which ? 0.25f : 0;
     set_push(c, &p, sizeof p);
     c->b[0].n = c->b[2].n = (uint64_t)p.rows * p.ul_stride;
-    c->b[1].n = (uint64_t)p.rows * p.experts * p.r;
-    c->b[3] = (struct tune_binding){.n = 3 + 2ull * p.experts, .lo = 0, .hi = 1};
-    snprintf(c->label, sizeof c->label, "%u x %u of %u%s", p.rows, p.experts, p.r, which ? ", balanced" : "");
+    c->b[1].n = (uint64_t)p.rows * p.modules * p.experts * p.r;
+    c->b[3] = (struct tune_binding){.n = p.stats_offset + (uint64_t)p.modules * p.stats_stride, .lo = 0, .hi = 1};
+    snprintf(c->label, sizeof c->label, "%u x %u x %u of %u%s", p.rows, p.modules, p.experts, p.r, which ? ", balanced" : "");
     return which < 2;
-}
-
-static bool make_router_stats(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
-{
-    struct gate_push p = gate_of(large);
-    (void)class_;
-    set_push(c, &p, sizeof p);
-    c->b[0].n = (uint64_t)p.rows * p.ul_stride;
-    c->b[1].n = 4 + 2ull * p.experts;
-    snprintf(c->label, sizeof c->label, "%u x %u", p.rows, p.experts);
-    return which == 0;
 }
 
 static bool make_dropout(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
@@ -354,6 +347,23 @@ static bool make_dropout(struct tune_case *c, uint32_t class_, uint32_t which, b
     c->b[3] = (struct tune_binding){.n = STEP_WORDS, .words = step_words(0.25f)};
     snprintf(c->label, sizeof c->label, "%u%s", p.n, which ? ", mask given" : "");
     return which < 2 && c->b[3].words;
+}
+
+static bool make_dropout_stacks(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
+{
+    enum { MODULES = 3 };
+    uint32_t n = large ? 16 * 576 : 701;
+    struct dropout_stacks_push p = {.modules = MODULES, .longest = n, .back = which};
+    (void)class_;
+    set_push(c, &p, sizeof p);
+    c->b[0] = (struct tune_binding){.n = (uint64_t)MODULES * (n + 3), .lo = 0.5f, .hi = 1};
+    c->b[1].n = (uint64_t)MODULES * (n + 3);
+    c->b[2] = (struct tune_binding){.n = MODULES * DROPOUT_ENTRY, .words = words(MODULES * DROPOUT_ENTRY)};
+    c->b[3] = (struct tune_binding){.n = STEP_WORDS, .words = step_words(0.25f)};
+    for (uint32_t m = 0; c->b[2].words && m < MODULES; m++)
+        memcpy(c->b[2].words + m * DROPOUT_ENTRY, (uint32_t[]){m * (n + 3), m * (n + 2), n - m, n / 2, m, 3}, 6 * sizeof(uint32_t));
+    snprintf(c->label, sizeof c->label, "%d x %u%s", MODULES, n, which ? ", back" : "");
+    return which < 2 && c->b[2].words && c->b[3].words;
 }
 
 /* ---- loss and optimizer ---- */
@@ -401,7 +411,7 @@ static bool make_grad_norm(struct tune_case *c, uint32_t class_, uint32_t which,
 
 static bool make_rmsnorm(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
-    struct rmsnorm_push p = {.rows = large ? 512 : 9, .heads = 1, .cols = large ? 576 : 101 + which * 27, .eps = 1e-5f, .accumulate = which};
+    struct rmsnorm_push p = {.rows = large ? 512 : 9, .heads = 1, .cols = large ? 576 : 101 + which * 27, .eps = 1e-5f, .accumulate = which, .again = which};
     (void)class_;
     p.x_stride = p.y_stride = p.dx_stride = p.cols;
     set_push(c, &p, sizeof p);
@@ -428,7 +438,7 @@ static bool make_rope(struct tune_case *c, uint32_t class_, uint32_t which, bool
 
 static bool make_swiglu(struct tune_case *c, uint32_t class_, uint32_t which, bool large)
 {
-    struct swiglu_push p = {large ? 512 : 7, large ? 1536 : 132 + which};
+    struct swiglu_push p = {.T = large ? 512 : 7, .F = large ? 1536 : 132 + which, .again = which};
     uint64_t n = (uint64_t)p.T * p.F;
     (void)class_;
     set_push(c, &p, sizeof p);
@@ -491,6 +501,7 @@ static const struct {
     {"attention_slots", make_slots},
     {"cross_entropy", make_cross_entropy},
     {"dropout", make_dropout},
+    {"dropout_stacks", make_dropout_stacks},
     {"embedding", make_embedding},
     {"gate", make_gate},
     {"gate_bwd", make_gate_bwd},
@@ -507,7 +518,6 @@ static const struct {
     {"rmsnorm", make_rmsnorm},
     {"rmsnorm_bwd", make_rmsnorm},
     {"rope", make_rope},
-    {"router_stats", make_router_stats},
     {"swiglu", make_swiglu},
     {"swiglu_bwd", make_swiglu},
     {"gather_rows", make_rows},
