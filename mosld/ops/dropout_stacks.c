@@ -11,8 +11,6 @@
 #include "shaders/dropout.h"
 #include "shaders/dropout_stacks.h"
 
-#define MOST_GROUPS 64 /* a module; more only queue: the kernel strides over the rest */
-
 enum { X, Y, TABLE, STEP };
 
 static struct dropout_push push_of(const struct dropout_stacks_push *p, const uint32_t *entry)
@@ -49,7 +47,6 @@ static void grid(const void *push, uint32_t groups[3])
 {
     const struct dropout_stacks_push *p = push;
     groups[0] = op_groups(((uint64_t)p->longest + 3) / 4, 128);
-    groups[0] = groups[0] > MOST_GROUPS ? MOST_GROUPS : groups[0];
     groups[1] = op_groups(p->modules, 1);
 }
 
