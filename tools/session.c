@@ -51,8 +51,9 @@ enum rt_status session_open_file(struct session *s, const struct session_options
                              : mosld_tokenizer_open_dir(s->path, &s->tokenizer, &s->why_no_tokenizer);
     if (st)
         s->tokenizer = NULL;
+    st = open_chat(s, o, err); /* a template is the tokenizer's */
     profiling_phase(&s->profiling, NULL);
-    return open_chat(s, o, err);
+    return st;
 }
 
 enum rt_status session_need_tokenizer(const struct session *s, struct rt_error *err)
