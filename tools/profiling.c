@@ -44,7 +44,7 @@ static void end_phase(struct profiling *p, double at)
 void profiling_phase(struct profiling *p, const char *name)
 {
     double now = seconds_now();
-    if (p->begun || (name && p->n_phases && p->phase[p->n_phases - 1].name == name))
+    if (p->begun || (name && p->n_phases && strcmp(p->phase[p->n_phases - 1].name, name) == 0))
         return;
     end_phase(p, now);
     if (name && p->n_phases < PROFILING_PHASES)

@@ -85,7 +85,7 @@ enum rt_status session_open_device(struct session *s, const struct session_optio
     RT_TRY(rt_device_open(&params, &s->dev, err));
     if (o->tuning)
         mosld_tuning_load(s->dev);
-    profiling_phase(&s->profiling, "planning, loading weights, building pipelines");
+    profiling_phase(&s->profiling, "loading weights, building pipelines");
     return profiling_start(&s->profiling, &o->profiling, s->dev, err);
 }
 

@@ -128,7 +128,6 @@ static void on_planned(void *user, const struct mosld_train_plan *p)
     if (mosld_has_router(&a))
         fprintf(stderr, "  note       a mixture cannot be merged into the model, and only mosld runs it\n");
     t->steps = p->steps;
-    profiling_phase(&t->s.profiling, "loading weights, building pipelines");
 }
 
 static void on_step(void *user, const struct mosld_train_progress *p)
